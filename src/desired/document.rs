@@ -1,0 +1,300 @@
+//! The document's typed form, defaults filled: what it means, whatever its spelling.
+//!
+//! Two documents that are equal here are the same generation. Maps and sets are ordered, so that order of keys and of
+//! sets does not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{DriftPolicy, Name, ResourceId};
+
+/// What a document says of one field.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Want<T> {
+    /// Absent: never read for drift, never written.
+    #[default]
+    Unmanaged,
+    /// `null`: must be unset.
+    Unset,
+    /// Must be so.
+    Is(T),
+}
+
+/// A map that is owned key by key; `None` = the key must not be there.
+pub type OptionalMap = BTreeMap<String, Option<String>>;
+
+/// A whole document.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Document {
+    /// What to do about drift, where a resource does not say.
+    pub drift: DriftPolicy,
+    /// Also remove bridges and ports that bear this machine's mark and are not named.
+    pub prune: bool,
+    /// An empty document is meant so.
+    pub allow_empty: bool,
+    /// `systemd.units`.
+    pub units: BTreeMap<Name, UnitSpec>,
+    /// `ovsdb.bridges`.
+    pub bridges: BTreeMap<Name, BridgeSpec>,
+    /// `ovsdb.bridges.*.ports`, by the port's name: a name is one port on the whole switch.
+    pub ports: BTreeMap<Name, PortSpec>,
+    /// `lxc.containers`, by id.
+    pub containers: BTreeMap<Name, ContainerSpec>,
+}
+
+/// What every resource's entry can say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Common {
+    /// What must hold first.
+    pub after: BTreeSet<ResourceId>,
+    /// Its own drift policy.
+    pub drift: Option<DriftPolicy>,
+}
+
+/// Whether a thing shall exist.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ensure {
+    /// It shall.
+    #[default]
+    Present,
+    /// It shall not.
+    Absent,
+}
+
+/// A unit's wanted activity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ActiveState {
+    /// Running.
+    Active,
+    /// Not running.
+    Inactive,
+}
+
+/// `systemd.units.NAME`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UnitSpec {
+    /// Starts at boot; judged by `Manager.GetUnitFileState`.
+    pub enabled: Option<bool>,
+    /// Masked; `true` implies not enabled and inactive.
+    pub masked: Option<bool>,
+    /// Runs now.
+    pub active_state: Option<ActiveState>,
+    /// Properties for `SetUnitProperties`, key by key, in JSON form.
+    pub properties: BTreeMap<String, serde_json::Value>,
+    /// May be touched although it is on the never-touch list.
+    pub allow_protected: bool,
+    /// What every entry can say.
+    pub common: Common,
+}
+
+/// `Bridge.fail_mode` (ovs-vswitchd.conf.db(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FailMode {
+    /// Forward as a learning switch when no controller answers.
+    Standalone,
+    /// Forward nothing but what flows say.
+    Secure,
+}
+
+impl FailMode {
+    /// The word in OVSDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Secure => "secure",
+        }
+    }
+}
+
+/// `ovsdb.bridges.NAME`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BridgeSpec {
+    /// Whether it shall exist.
+    pub ensure: Ensure,
+    /// Remove ports that the document does not name, but for the local port and containers' ports.
+    pub exclusive: bool,
+    /// `datapath_type`: `system` (the kernel's, stored as the empty text) or `netdev`.
+    pub datapath_type: Option<String>,
+    /// `fail_mode`.
+    pub fail_mode: Want<FailMode>,
+    /// `stp_enable`.
+    pub stp_enable: Option<bool>,
+    /// `rstp_enable`.
+    pub rstp_enable: Option<bool>,
+    /// `mcast_snooping_enable`.
+    pub mcast_snooping_enable: Option<bool>,
+    /// Targets of its controllers, whole; `Unset` and the empty set are the same and read as the empty set.
+    pub controllers: Option<BTreeSet<String>>,
+    /// `external_ids`, key by key.
+    pub external_ids: OptionalMap,
+    /// `other_config`, key by key.
+    pub other_config: OptionalMap,
+    /// What every entry can say.
+    pub common: Common,
+}
+
+/// `Port.vlan_mode` (ovs-vswitchd.conf.db(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VlanMode {
+    /// One VLAN, untagged.
+    Access,
+    /// 802.1ad.
+    #[serde(rename = "dot1q-tunnel")]
+    Dot1qTunnel,
+    /// Trunk with a tagged native VLAN.
+    NativeTagged,
+    /// Trunk with an untagged native VLAN.
+    NativeUntagged,
+    /// All of `trunks`, tagged.
+    Trunk,
+}
+
+impl VlanMode {
+    /// The word in OVSDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Dot1qTunnel => "dot1q-tunnel",
+            Self::NativeTagged => "native-tagged",
+            Self::NativeUntagged => "native-untagged",
+            Self::Trunk => "trunk",
+        }
+    }
+}
+
+/// `Port.bond_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BondMode {
+    /// One interface at a time.
+    ActiveBackup,
+    /// By source MAC and VLAN.
+    BalanceSlb,
+    /// By flow; needs LACP.
+    BalanceTcp,
+}
+
+impl BondMode {
+    /// The word in OVSDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ActiveBackup => "active-backup",
+            Self::BalanceSlb => "balance-slb",
+            Self::BalanceTcp => "balance-tcp",
+        }
+    }
+}
+
+/// `Port.lacp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lacp {
+    /// Speaks first.
+    Active,
+    /// Answers.
+    Passive,
+    /// None.
+    Off,
+}
+
+impl Lacp {
+    /// The word in OVSDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// `ovsdb.bridges.BRIDGE.ports.NAME`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PortSpec {
+    /// The bridge it shall be on (for an absent one: the bridge under which the document says so).
+    pub bridge: Name,
+    /// Whether it shall exist.
+    pub ensure: Ensure,
+    /// `Interface.type`: `system` (stored as the empty text), internal, patch, vxlan, geneve, gre, tap, ...
+    /// Not with `interfaces`.
+    pub kind: Option<String>,
+    /// `tag`, 0..4095.
+    pub tag: Want<u16>,
+    /// `trunks`, 0..4095, whole.
+    pub trunks: Option<BTreeSet<u16>>,
+    /// `vlan_mode`.
+    pub vlan_mode: Want<VlanMode>,
+    /// `Interface.options`, key by key. Not with `interfaces`.
+    pub options: OptionalMap,
+    /// `Interface.mtu_request`, 68..65535.
+    pub mtu_request: Want<u32>,
+    /// `Port.external_ids`, key by key.
+    pub external_ids: OptionalMap,
+    /// `Port.other_config`, key by key.
+    pub other_config: OptionalMap,
+    /// A bond's devices, whole, at least two.
+    pub interfaces: Option<BTreeSet<String>>,
+    /// `bond_mode`.
+    pub bond_mode: Want<BondMode>,
+    /// `lacp`.
+    pub lacp: Want<Lacp>,
+    /// What every entry can say.
+    pub common: Common,
+}
+
+/// An entry of `lxc.containers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Name of the host side of its network.
+    pub veth: Option<Name>,
+    /// The bridge that `veth` shall be on. Given only together with `veth`.
+    pub bridge: Option<Name>,
+    /// Whether it shall run.
+    pub running: Option<bool>,
+    /// May be touched although its unit is on the never-touch list.
+    pub allow_protected: bool,
+    /// What every entry can say.
+    pub common: Common,
+}
+
+impl Document {
+    /// Names no resource at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.bridges.is_empty() && self.ports.is_empty() && self.containers.is_empty()
+    }
+
+    /// What an entry of that resource says for every kind; `None` where the document does not name it.
+    #[must_use]
+    pub fn common(&self, id: &ResourceId) -> Option<&Common> {
+        use crate::model::Kind;
+        match id.kind {
+            Kind::Unit => self.units.get(&id.name).map(|spec| &spec.common),
+            Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
+            Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
+            Kind::Container => self.containers.get(&id.name).map(|spec| &spec.common),
+        }
+    }
+
+    /// The resources that the document names.
+    pub fn resources(&self) -> impl Iterator<Item = ResourceId> + '_ {
+        let units = self.units.keys().cloned().map(ResourceId::unit);
+        let bridges = self.bridges.keys().cloned().map(ResourceId::bridge);
+        let ports = self.ports.keys().cloned().map(ResourceId::port);
+        let containers = self.containers.keys().cloned().map(ResourceId::container);
+        bridges.chain(ports).chain(containers).chain(units)
+    }
+
+    /// The policy in force for that resource.
+    #[must_use]
+    pub fn drift_policy(&self, id: &ResourceId) -> DriftPolicy {
+        self.common(id).and_then(|common| common.drift).unwrap_or(self.drift)
+    }
+}

@@ -1,0 +1,8 @@
+//! The desired-state document: its types, and how they are read, checked and described.
+
+mod document;
+
+pub use document::{
+    ActiveState, BondMode, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,
+    UnitSpec, VlanMode, Want,
+};

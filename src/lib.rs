@@ -1,0 +1,21 @@
+//! op-dbus: a host's declared state as a live, typed D-Bus object tree.
+//!
+//! The map of the house; dependencies point one way, from the top down:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`bus`] | the tree: dispatch, interfaces, signals, authorization |
+//! | [`reconcile`] | the one writer of the model: generations, jobs, drift |
+//! | [`plugins`] | systemd, ovsdb, lxc: watch and apply, each behind one trait |
+//! | [`store`] | generations on disk |
+//! | [`plan`] | desired - observed = steps; pure |
+//! | [`model`] | observed state, snapshots, changes |
+//! | [`desired`] | the document: types, parsing, validation, schema |
+
+pub mod bus;
+pub mod desired;
+pub mod model;
+pub mod plan;
+pub mod plugins;
+pub mod reconcile;
+pub mod store;

@@ -1,0 +1,2 @@
+//! The `op-dbus` daemon.
+fn main() {}

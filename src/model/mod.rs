@@ -1,0 +1,24 @@
+//! What is observed: facts, the snapshot that readers see, and how it is published.
+//!
+//! The model knows no bus and no backend. It has one writer ([`crate::reconcile`]); everybody else reads an
+//! immutable [`Snapshot`], so that no read ever waits for an apply.
+
+mod facts;
+mod id;
+mod publish;
+mod secret;
+mod snapshot;
+mod value;
+
+pub use facts::{
+    Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
+    Runtime, StringMap, UnitFacts, UnitJob,
+};
+pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
+pub use publish::{Publisher, Reader};
+pub use secret::{REDACTED, is_secret_key, shown};
+pub use snapshot::{
+    DriftPolicy, JobFacts, JobId, JobKind, JobResult, JobState, NO_TAG, OP_DBUS_UID, Observed, Reason, ResourceFacts,
+    Snapshot, StateFacts, StateFileStatus, StateSource, Status, StepFacts, StepState,
+};
+pub use value::{Difference, Value};

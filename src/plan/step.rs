@@ -1,0 +1,151 @@
+//! What a plan is made of.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    desired::{BridgeSpec, PortSpec},
+    model::{Difference, Name, Reason, Subject},
+};
+
+/// Number of a step within its plan, from 1.
+pub type StepId = u32;
+
+/// A plan: steps in an order that respects their dependencies.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// The steps; `steps[i].id == i + 1`, and each waits only for steps before it.
+    pub steps: Vec<Arc<Step>>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its number.
+    pub id: StepId,
+    /// What it is about.
+    pub subject: Subject,
+    /// What it does.
+    pub action: Action,
+    /// The fields it changes: desired and observed.
+    pub changes: Vec<Difference>,
+    /// Steps that must be done before.
+    pub after: Vec<StepId>,
+    /// Why it cannot be attempted, if so, and a text for people.
+    pub blocked: Option<(Reason, String)>,
+    /// What people should know before they agree.
+    pub warnings: Vec<String>,
+}
+
+/// What a step does. Each action says what shall hold; its plugin reads what is there when it writes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// By systemd.
+    Unit(Name, UnitOp),
+    /// One daemon-reload for all file changes of the plan.
+    ReloadSystemd,
+    /// By Open vSwitch.
+    Bridge(Name, BridgeOp),
+    /// By Open vSwitch.
+    Port(Name, PortOp),
+    /// Nothing can be done: the step is there to say why (always with `blocked`).
+    Nothing,
+}
+
+/// What is done to a unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UnitOp {
+    /// Stop it: `StopUnit(replace)`, until inactive or failed.
+    Stop,
+    /// Change its unit files, in the order unmask, disable, enable, mask. The reload is a step of its own.
+    Files {
+        /// Take its mask away.
+        unmask: bool,
+        /// `Some(true)`: enable (by `EnableUnitFiles`, or by `AddDependencyUnitFiles` to multi-user.target for a unit
+        /// without [Install]). `Some(false)`: disable.
+        enable: Option<bool>,
+        /// Mask it.
+        mask: bool,
+    },
+    /// `SetUnitProperties(runtime = false)` with these values, typed by the unit's own introspection.
+    SetProperties(BTreeMap<String, serde_json::Value>),
+    /// Start it: `StartUnit(replace)`, until it is active and has been through the hold-down.
+    Start,
+    /// Restart it: `RestartUnit(replace)`, until it is active and has been through the hold-down.
+    Restart,
+}
+
+/// What is done to a bridge.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BridgeOp {
+    /// Make it with its local port and this machine's mark.
+    Add(Arc<BridgeSpec>),
+    /// Write the fields of the spec that differ.
+    Set(Arc<BridgeSpec>),
+    /// Remove it with all its ports.
+    Delete,
+}
+
+/// What is done to a port.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PortOp {
+    /// Make it, with this machine's mark.
+    Add(Arc<PortSpec>),
+    /// Write the fields of the spec that differ.
+    Set(Arc<PortSpec>),
+    /// Take it from the bridge it is on to the one of the spec, in one transaction, and write what differs.
+    Move(Arc<PortSpec>),
+    /// Remove it and make it anew in one transaction: what differs cannot be written in place.
+    Recreate(Arc<PortSpec>),
+    /// The port that a container brings: wait (until the settle time has passed) for whoever brings it to plug it
+    /// in, then add or move it as the spec says.
+    Plug(Arc<PortSpec>),
+    /// Remove it.
+    Delete,
+}
+
+impl Action {
+    /// The plugin that carries it out; `None` for [`Action::Nothing`].
+    #[must_use]
+    pub const fn plugin(&self) -> Option<&'static str> {
+        match self {
+            Self::Unit(..) | Self::ReloadSystemd => Some("systemd"),
+            Self::Bridge(..) | Self::Port(..) => Some("ovsdb"),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The word on the bus.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unit(_, UnitOp::Stop) => "stop",
+            Self::Unit(_, UnitOp::Files { .. }) => "set-unit-file",
+            Self::Unit(_, UnitOp::SetProperties(_)) => "set-properties",
+            Self::Unit(_, UnitOp::Start) => "start",
+            Self::Unit(_, UnitOp::Restart) => "restart",
+            Self::ReloadSystemd => "daemon-reload",
+            Self::Bridge(_, BridgeOp::Add(_)) => "add-bridge",
+            Self::Bridge(_, BridgeOp::Set(_)) => "set-bridge",
+            Self::Bridge(_, BridgeOp::Delete) => "delete-bridge",
+            Self::Port(_, PortOp::Add(_)) => "add-port",
+            Self::Port(_, PortOp::Set(_)) => "set-port",
+            Self::Port(_, PortOp::Move(_)) => "move-port",
+            Self::Port(_, PortOp::Recreate(_)) => "recreate-port",
+            Self::Port(_, PortOp::Plug(_)) => "plug-port",
+            Self::Port(_, PortOp::Delete) => "delete-port",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+/// What planning must know besides the document and what is observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// /etc/machine-id: the value of the mark `opdbus-owner`.
+    pub machine_id: String,
+    /// Units never touched besides the built-in list: op-dbus's own, and the caller's.
+    pub protected_units: Vec<String>,
+    /// Template of the unit that runs container N, `%` standing for N, where none was found yet:
+    /// `pve-container@%.service`.
+    pub container_unit: String,
+}
