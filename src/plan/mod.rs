@@ -8,6 +8,8 @@ mod export;
 mod graph;
 mod protected;
 mod step;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use assess::{Assessment, assess, container_port, container_unit};
 pub use build::{backends, plan};
