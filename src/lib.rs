@@ -11,8 +11,10 @@
 //! | [`plan`] | desired - observed = steps; pure |
 //! | [`model`] | observed state, snapshots, changes |
 //! | [`desired`] | the document: types, parsing, validation, schema |
+//! | [`clock`] | time, deadlines, which boot and which machine this is |
 
 pub mod bus;
+pub mod clock;
 pub mod desired;
 pub mod model;
 pub mod plan;
