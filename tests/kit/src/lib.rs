@@ -94,7 +94,6 @@ impl Lab {
     /// # Panics
     ///
     /// If it cannot be started.
-    #[expect(clippy::unused_self, reason = "nothing may be started outside the lab, and having a Lab proves that")]
     pub fn outcome(&self, command: &[&str]) -> Outcome {
         let (program, arguments) = command.split_first().expect("a command");
         let Output { status, stdout, stderr } = Command::new(program)
