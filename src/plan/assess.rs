@@ -320,7 +320,7 @@ fn assess_container(
     out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
     if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {
         out.differences.push(Difference::new("running", wanted, running));
-        block_container_unit(&mut out, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
+        block_container_unit(&mut out, doc, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
     }
     let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());
     if let Some(rivals) = rivals.filter(|_| !out.differences.is_empty()) {
@@ -347,6 +347,7 @@ fn assess_container(
 
 fn block_container_unit(
     out: &mut Assessment,
+    doc: &Desired,
     id: &Name,
     spec: &ContainerSpec,
     unit: &Name,
@@ -366,7 +367,8 @@ fn block_container_unit(
         block_protected(out, unit, facts, inventory);
     }
     let masked = facts.unit_file_state.starts_with("masked") || facts.load_state == "masked";
-    if masked && spec.running == Some(true) {
+    let unmasks = doc.units.get(unit).is_some_and(|unit| unit.masked == Some(false));
+    if masked && !unmasks && spec.running == Some(true) {
         out.block(Reason::UnitMasked, format!("{unit}, which runs container {id}, is masked: unmask it first"));
     }
 }

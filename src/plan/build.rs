@@ -211,6 +211,9 @@ impl Builder<'_> {
             Kind::Container => self.container(id, &assessment, after),
         };
         steps.extend(own);
+        if id.kind == Kind::Unit && self.needs_reload.contains(&id.name) {
+            steps.extend(self.reload);
+        }
         if steps.is_empty() {
             // What it needs is another resource's step: its unit's.
             steps.clone_from(&before.steps);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use crate::{
     desired::{ContainerSpec, Document},
-    model::Name,
+    model::{Name, host_side_names},
 };
 
 /// A document, ready to be planned with.
@@ -48,11 +48,9 @@ impl Deref for Desired {
     }
 }
 
-/// The names that satisfy a container's `veth`: itself, and for Proxmox's first network `vethN` also `vethNi0` and,
-/// behind its firewall, `fwlnNo0`.
+/// The names that satisfy a container's `veth`; the other spellings count only where the name is the container's own.
 pub(super) fn port_names(id: &Name, spec: &ContainerSpec) -> impl Iterator<Item = Name> + use<> {
-    let veth = spec.veth.clone();
-    let first = veth.as_deref().is_some_and(|veth| veth.strip_prefix("veth") == Some(&**id));
-    let others = first.then(|| [format!("veth{id}i0"), format!("fwln{id}o0")]);
-    veth.into_iter().chain(others.into_iter().flatten().map(Name::from))
+    let own = spec.veth.as_deref().is_some_and(|veth| veth.strip_prefix("veth") == Some(&**id));
+    let names = spec.veth.as_deref().map(host_side_names).unwrap_or_default();
+    names.into_iter().take(if own { usize::MAX } else { 1 })
 }

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     desired::{ActiveState, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, PortSpec, UnitSpec, Want},
     model::{
-        Backend, BackendStatus, Change, ContainerFacts, Name, Observed, Reason, ResourceId, StepState, StringMap,
+        Backend, BackendStatus, Change, ContainerFacts, Kind, Name, Observed, Reason, ResourceId, StepState, StringMap,
         Subject,
     },
     plugins::simulated::World,
@@ -207,13 +207,17 @@ fn make_consistent(doc: &mut Document) {
     let absent: BTreeSet<Name> =
         doc.bridges.iter().filter(|(_, spec)| spec.ensure == Ensure::Absent).map(|(name, _)| name.clone()).collect();
     doc.ports.retain(|_, spec| !absent.contains(&spec.bridge));
+    // Neither what is not named nor a cycle: bridges come first, and among their like the earlier name.
     let named: BTreeSet<ResourceId> = doc.resources().collect();
-    let commons = doc.units.values_mut().map(|spec| &mut spec.common);
-    let commons = commons.chain(doc.bridges.values_mut().map(|spec| &mut spec.common));
-    let commons = commons.chain(doc.ports.values_mut().map(|spec| &mut spec.common));
-    for common in commons.chain(doc.containers.values_mut().map(|spec| &mut spec.common)) {
-        common.after.retain(|id| named.contains(id));
-    }
+    let keep = |id: ResourceId, common: &mut Common| {
+        let first = |before: &ResourceId| before.kind == Kind::Bridge && id.kind != Kind::Bridge;
+        let like = |before: &ResourceId| before.kind == id.kind && before.name < id.name;
+        common.after.retain(|before| named.contains(before) && (first(before) || like(before)));
+    };
+    doc.units.iter_mut().for_each(|(name, spec)| keep(ResourceId::unit(name.clone()), &mut spec.common));
+    doc.bridges.iter_mut().for_each(|(name, spec)| keep(ResourceId::bridge(name.clone()), &mut spec.common));
+    doc.ports.iter_mut().for_each(|(name, spec)| keep(ResourceId::port(name.clone()), &mut spec.common));
+    doc.containers.iter_mut().for_each(|(name, spec)| keep(ResourceId::container(name.clone()), &mut spec.common));
     for (id, spec) in &mut doc.containers {
         if spec.bridge.as_ref().is_some_and(|bridge| absent.contains(bridge)) {
             spec.bridge = None;

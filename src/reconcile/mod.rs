@@ -1,7 +1,10 @@
 //! The one writer of the model: generations, jobs, drift.
 
+mod audit;
 mod command;
+mod core;
 
 pub use command::{ApplyOptions, Caller, Command, CoreError, GenerationInfo, Hub, LifecycleVerb, Notice, PlanRequest};
 
+pub use self::core::{Core, Effect, NewDesired, Now, Settings, interest};
 pub use crate::desired::Fault;
