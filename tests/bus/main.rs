@@ -19,3 +19,5 @@ mod hub;
 mod bad_calls;
 mod contract;
 mod fixture;
+mod order;
+mod replica;
