@@ -2,6 +2,6 @@
 
 mod command;
 
-pub use command::{
-    ApplyOptions, Caller, Command, CoreError, Fault, GenerationInfo, Hub, LifecycleVerb, Notice, PlanRequest,
-};
+pub use command::{ApplyOptions, Caller, Command, CoreError, GenerationInfo, Hub, LifecycleVerb, Notice, PlanRequest};
+
+pub use crate::desired::Fault;
