@@ -41,6 +41,8 @@ pub mod code {
     pub const UNKNOWN_RESOURCE: &str = "UnknownResource";
     /// Resources wait for one another in a circle.
     pub const CYCLE: &str = "Cycle";
+    /// The document names nothing, and does not say that it is meant so.
+    pub const EMPTY: &str = "Empty";
     /// There are more faults than are listed.
     pub const MORE_FAULTS: &str = "MoreFaults";
 }
