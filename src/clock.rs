@@ -32,6 +32,12 @@ pub fn boottime() -> Duration {
     duration(clock_gettime(ClockId::Boottime))
 }
 
+/// [`boottime`] in microseconds.
+#[must_use]
+pub fn boottime_usec() -> u64 {
+    u64::try_from(boottime().as_micros()).unwrap_or(u64::MAX)
+}
+
 fn duration(time: Timespec) -> Duration {
     match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
         (Ok(seconds), Ok(nanos)) => Duration::new(seconds, nanos),
@@ -48,6 +54,12 @@ impl Deadline {
     #[must_use]
     pub fn after(time: Duration) -> Self {
         Self(boottime().saturating_add(time))
+    }
+
+    /// That point, in microseconds since the boot.
+    #[must_use]
+    pub const fn at_usec(usec: u64) -> Self {
+        Self(Duration::from_micros(usec))
     }
 
     /// The time left; zero once it has passed.
