@@ -1,0 +1,23 @@
+//! The tree on a private bus, its core played by the tests.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::assigning_clones,
+    clippy::default_trait_access,
+    missing_docs
+)]
+
+#[path = "../common/bus.rs"]
+mod private_bus;
+
+#[path = "../common/hub.rs"]
+mod hub;
+
+mod bad_calls;
+mod contract;
+mod fixture;
+mod order;
+mod replica;
