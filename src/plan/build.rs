@@ -12,18 +12,19 @@ use super::{
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
-    model::{Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
+    model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
 /// The plugins that must be connected for a resource to be read and written.
 #[must_use]
 pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
     match id.kind {
+        Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
         Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
-            &["systemd", "ovsdb"]
+            &["lxc", "systemd", "ovsdb"]
         }
-        Kind::Unit | Kind::Container => &["systemd"],
+        Kind::Container => &["lxc", "systemd"],
     }
 }
 
@@ -102,9 +103,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn assess(&self, id: &ResourceId) -> Assessment {
         if let Some(away) = backends(self.doc, id).iter().find(|plugin| !self.observed.is_connected(plugin)) {
-            let message = self.observed.backends.get(*away).map_or("", |backend| &backend.message);
-            let why =
-                (Reason::BackendAway, format!("{away} is away{}{message}", if message.is_empty() { "" } else { ": " }));
+            let why = away_why(self.observed, away);
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
         assess(self.doc, id, self.observed, self.inventory)
@@ -391,6 +390,16 @@ impl Builder<'_> {
             self.push(ResourceId::bridge(name), action, gone(), BTreeSet::new(), blocked, Vec::new());
         }
     }
+}
+
+/// Why a backend that is not connected cannot be written.
+fn away_why(observed: &Observed, plugin: &str) -> Why {
+    let backend = observed.backends.get(plugin);
+    if backend.is_some_and(|backend| backend.status == BackendStatus::Disabled) {
+        return (Reason::Disabled, format!("{plugin} is switched off by the configuration"));
+    }
+    let message = backend.map_or("", |backend| &backend.message);
+    (Reason::BackendAway, format!("{plugin} is away{}{message}", if message.is_empty() { "" } else { ": " }))
 }
 
 /// Whether a port must be made anew: its type changes, or it turns from bond to single or back.

@@ -72,11 +72,6 @@ impl Cache {
         self.row(Table::Root, self.root?)
     }
 
-    /// The names of a table.
-    pub(super) fn names(&self, table: Table) -> impl Iterator<Item = &Name> {
-        self.names.get(&table).into_iter().flat_map(HashMap::keys)
-    }
-
     /// Takes what was touched: rows inserted, changed or deleted, and rows that came to a holder or left it.
     pub(super) fn take_touched(&mut self) -> BTreeSet<(Table, Uuid)> {
         std::mem::take(&mut self.touched)

@@ -86,33 +86,26 @@ impl Mirror {
                 bridges.insert(to);
             }
         }
-        Some(match new {
-            Some(facts) => {
-                self.ports.insert(name.clone(), facts.clone());
-                Change::Port(name, facts)
-            }
-            None => {
-                self.ports.remove(&name);
-                Change::PortGone(name)
-            }
+        Some(if let Some(facts) = new {
+            self.ports.insert(name.clone(), facts.clone());
+            Change::Port(name, facts)
+        } else {
+            self.ports.remove(&name);
+            Change::PortGone(name)
         })
     }
 
     fn update_bridge(&mut self, cache: &Cache, name: Name) -> Option<Change> {
-        match cache.named(Table::Bridge, &name) {
-            Some((uuid, row)) => {
-                let facts = bridge_facts(cache, uuid, row, self.members.get(&name).cloned().unwrap_or_default());
-                if self.bridges.get(&name) == Some(&facts) {
-                    return None;
-                }
-                self.bridges.insert(name.clone(), facts.clone());
-                Some(Change::Bridge(name, facts))
-            }
-            None => {
-                self.members.remove(&name);
-                self.bridges.remove(&name).map(|_| Change::BridgeGone(name))
-            }
+        let Some((uuid, row)) = cache.named(Table::Bridge, &name) else {
+            self.members.remove(&name);
+            return self.bridges.remove(&name).map(|_| Change::BridgeGone(name));
+        };
+        let facts = bridge_facts(cache, uuid, row, self.members.get(&name).cloned().unwrap_or_default());
+        if self.bridges.get(&name) == Some(&facts) {
+            return None;
         }
+        self.bridges.insert(name.clone(), facts.clone());
+        Some(Change::Bridge(name, facts))
     }
 }
 

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -139,7 +139,7 @@ fn told(shown: &mut BTreeMap<crate::model::ResourceId, Change>, changes: Vec<Cha
     for change in changes {
         match change {
             Change::BridgeGone(_) | Change::PortGone(_) => {
-                drop(shown.remove(&change.id()).expect("gone without having been"))
+                drop(shown.remove(&change.id()).expect("gone without having been"));
             }
             other => {
                 assert_ne!(shown.insert(other.id(), other.clone()), Some(other), "told twice");

@@ -133,7 +133,7 @@ impl Appearance {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

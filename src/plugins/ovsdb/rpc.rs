@@ -104,7 +104,7 @@ pub(super) fn echo_reply(id: &Value, params: &Value) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn parse(value: &Value) -> Incoming {

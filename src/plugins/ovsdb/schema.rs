@@ -150,7 +150,7 @@ pub(super) fn monitor_requests() -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     /// The schema that Open vSwitch installs, where it is installed.

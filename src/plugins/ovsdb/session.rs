@@ -278,7 +278,7 @@ impl Session {
         while let Some(frame) = self.splitter.next_frame()? {
             match Incoming::parse(frame)? {
                 Incoming::Echo { id, params } => self.out.extend(rpc::echo_reply(&id, &params)),
-                Incoming::Notification { method, params } => self.notified(state, &method, &params)?,
+                Incoming::Notification { method, params } => notified(state, &method, &params)?,
                 Incoming::Reply { id, result } => match self.awaited.remove(&id) {
                     Some(Awaited::Monitor(follow)) => self.loaded(state, follow, result)?,
                     Some(Awaited::Echo) => {
@@ -299,20 +299,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    fn notified(&mut self, state: &mut State, method: &str, params: &Value) -> Result<(), Lost> {
-        let (notation, at) = match method {
-            "update" => (Notation::Whole, 1),
-            "update2" => (Notation::Difference, 1),
-            "update3" => (Notation::Difference, 2),
-            "monitor_canceled" => return Err(Lost::Cancelled),
-            _ => return Ok(()),
-        };
-        if params.get(0).and_then(Value::as_str) != Some(MONITOR) {
-            return Ok(());
-        }
-        Ok(state.cache.apply(notation, params.get(at).unwrap_or(&Value::Null))?)
     }
 
     /// The answer to the monitor: all rows, or a word that the server is too old for this way.
@@ -370,4 +356,19 @@ fn version(state: &State) -> String {
         .find(|text| !text.is_empty())
         .unwrap_or("")
         .to_owned()
+}
+
+/// Applies a notification, if it is an update of ours.
+fn notified(state: &mut State, method: &str, params: &Value) -> Result<(), Lost> {
+    let (notation, at) = match method {
+        "update" => (Notation::Whole, 1),
+        "update2" => (Notation::Difference, 1),
+        "update3" => (Notation::Difference, 2),
+        "monitor_canceled" => return Err(Lost::Cancelled),
+        _ => return Ok(()),
+    };
+    if params.get(0).and_then(Value::as_str) != Some(MONITOR) {
+        return Ok(());
+    }
+    Ok(state.cache.apply(notation, params.get(at).unwrap_or(&Value::Null))?)
 }

@@ -42,7 +42,8 @@ impl Sim {
             protected_units: vec![],
             container_unit: "pve-container@%.service".to_owned(),
         };
-        let core = Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb"]);
+        let core =
+            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc"]);
         let mut sim = Self {
             core,
             world,
