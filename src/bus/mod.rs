@@ -14,11 +14,13 @@
 //! | `value`, `reply`, `error`, `managed`, `introspect`, `path` | what goes over the wire |
 //! | `signals` | what differs between two snapshots |
 //! | `auth`, `caller`, `limits` | who calls, whether he may, how much at once |
+//! | `flow` | clients that do not read |
 
 mod auth;
 mod caller;
 mod dispatch;
 mod error;
+mod flow;
 mod interfaces;
 mod introspect;
 mod limits;
@@ -37,11 +39,10 @@ mod value;
 pub use auth::Access;
 pub use error::BusError;
 pub use limits::Limits;
+pub use methods::ParseDocument;
 pub use server::serve;
 
 use tokio::sync::oneshot;
-
-use crate::desired::Rules;
 
 /// The systemd unit that this process belongs to, if any.
 #[must_use]
@@ -72,8 +73,8 @@ pub struct BusConfig {
     pub access: Access,
     /// Bounds of what callers may ask for.
     pub limits: Limits,
-    /// What documents are checked with.
-    pub rules: Rules,
+    /// Reads documents.
+    pub parse: ParseDocument,
     /// Told when the name is owned: from then on calls are answered.
     pub ready: Option<oneshot::Sender<()>>,
 }
