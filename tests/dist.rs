@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use op_dbus::config::Config;
 use zbus_xml::Node;
 
 fn read(file: &str) -> String {
@@ -77,5 +78,41 @@ fn every_polkit_action_asks_an_administrator() {
         for (who, answer) in [("any", "auth_admin"), ("inactive", "auth_admin"), ("active", "auth_admin_keep")] {
             assert!(action.contains(&format!("<allow_{who}>{answer}</allow_{who}>")), "allow_{who} of {action}");
         }
+    }
+}
+
+#[test]
+fn the_example_configuration_shows_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str| {
+        let file = folder.path().join("op-dbus.toml");
+        fs::write(&file, text).unwrap();
+        Config::load(&file, true).unwrap()
+    };
+    let example = read("dist/op-dbus.toml");
+    assert_eq!(load(&example), Config::default(), "nothing is set as it stands");
+
+    // With what is commented out set, it is still the defaults; what has none is shown as what it comes to.
+    let is_default = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
+    let uncommented: String = example
+        .lines()
+        .map(|line| if is_default(line) { &line[1..] } else { line })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut shown = load(&uncommented);
+    let defaults = Config::default();
+    for enabled in [&mut shown.systemd.enabled, &mut shown.ovsdb.enabled, &mut shown.lxc.enabled] {
+        assert_eq!(enabled.take(), Some(true));
+    }
+    assert_eq!(shown.lxc.unit_template.take().as_ref(), defaults.systemd.container_patterns.first());
+    assert_eq!(shown, defaults);
+
+    // Every key there is, is shown.
+    let debug = format!("{shown:?}");
+    for key in debug.split(['{', ',', ' ']).filter_map(|word| word.strip_suffix(':')) {
+        assert!(
+            uncommented.contains(&format!("{key} =")) || uncommented.contains(&format!("[{key}]")),
+            "{key} is not shown"
+        );
     }
 }

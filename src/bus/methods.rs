@@ -15,12 +15,9 @@ use super::{
     value::{More, Path, Text},
 };
 use crate::{
-    desired::Document,
+    desired::{Document, Rules, parse_with},
     reconcile::{Command, CoreError, Fault, PlanRequest},
 };
-
-/// Reads and checks a document: [`CoreError::InvalidDocument`] with every fault, or [`CoreError::TooLarge`].
-pub type ParseDocument = fn(&str) -> Result<Document, CoreError>;
 
 /// Faults of a document beyond so many bytes of text are only counted: the answer must fit a message.
 const MAX_FAULT_BYTES: usize = 16 * 1024 * 1024;
@@ -37,8 +34,8 @@ pub(crate) struct Core {
     pub(crate) authority: Authority,
     /// Bounds.
     pub(crate) limits: Limits,
-    /// Reads documents.
-    pub(crate) parse: ParseDocument,
+    /// What documents are checked with.
+    pub(crate) rules: Rules,
     /// Documents are parsed by so many at once.
     pub(crate) parsers: Semaphore,
 }
@@ -160,9 +157,9 @@ impl Core {
         }
         // The semaphore is never closed.
         let _permit = self.parsers.acquire().await.map_err(|_| CallError::ending())?;
-        let parse = self.parse;
-        match tokio::task::spawn_blocking(move || parse(&text)).await {
-            Ok(parsed) => Ok(parsed?),
+        let rules = self.rules.clone();
+        match tokio::task::spawn_blocking(move || parse_with(&text, &rules)).await {
+            Ok(parsed) => Ok(parsed.map_err(CoreError::from)?),
             Err(why) => Err(CallError::Core(CoreError::Failed(format!("the document could not be read: {why}")))),
         }
     }

@@ -37,10 +37,17 @@ mod value;
 pub use auth::Access;
 pub use error::BusError;
 pub use limits::Limits;
-pub use methods::ParseDocument;
 pub use server::serve;
 
 use tokio::sync::oneshot;
+
+use crate::desired::Rules;
+
+/// The systemd unit that this process belongs to, if any.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    caller::system_unit(std::process::id())
+}
 
 /// The name on the bus.
 pub const NAME: &str = "org.opdbus";
@@ -65,8 +72,8 @@ pub struct BusConfig {
     pub access: Access,
     /// Bounds of what callers may ask for.
     pub limits: Limits,
-    /// Reads documents.
-    pub parse: ParseDocument,
+    /// What documents are checked with.
+    pub rules: Rules,
     /// Told when the name is owned: from then on calls are answered.
     pub ready: Option<oneshot::Sender<()>>,
 }

@@ -70,7 +70,7 @@ pub async fn serve(
         commands: hub.commands,
         authority: Authority::new(config.access, helper, limits.heavy_per_user),
         limits,
-        parse: config.parse,
+        rules: config.rules,
         parsers: Semaphore::new(limits.parsers),
     });
     let mut server = Server {

@@ -6,12 +6,12 @@ use std::{collections::HashMap, sync::Arc};
 use futures::StreamExt as _;
 use op_dbus::{
     bus::{self, Access, BusAddress, BusConfig, BusError, Limits},
-    desired::Document,
+    desired::Rules,
     model::{
         Backend, BackendStatus, BridgeFacts, ContainerFacts, DriftPolicy, InterfaceFacts, JobFacts, JobKind, JobState,
         PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot, Status, Subject, UnitFacts,
     },
-    reconcile::{Command, CoreError, Fault, Hub, Notice},
+    reconcile::{Command, Hub, Notice},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -38,17 +38,6 @@ pub struct Bed {
     pub served: JoinHandle<Result<(), BusError>>,
 }
 
-/// Takes `{}` and refuses all else, naming two faults.
-pub fn parse(text: &str) -> Result<Document, CoreError> {
-    match text {
-        "{}" => Ok(Document::default()),
-        _ => Err(CoreError::InvalidDocument(vec![
-            Fault { pointer: "/a".to_owned(), code: "UnknownField", message: "no field a".to_owned() },
-            Fault { pointer: "/b/c".to_owned(), code: "WrongType", message: "c is a\0number".to_owned() },
-        ])),
-    }
-}
-
 impl Bed {
     pub async fn start(first: Snapshot) -> Self {
         Self::with(first, Access::SameUser, Limits::default()).await
@@ -64,8 +53,13 @@ impl Bed {
         let (notices, told) = mpsc::unbounded_channel();
         let (ready, is_ready) = oneshot::channel();
         let (shutdown, stop) = oneshot::channel::<()>();
-        let config =
-            BusConfig { address: BusAddress::Address(bus.address.clone()), access, limits, parse, ready: Some(ready) };
+        let config = BusConfig {
+            address: BusAddress::Address(bus.address.clone()),
+            access,
+            limits,
+            rules: Rules::default(),
+            ready: Some(ready),
+        };
         let hub = Hub { commands: sender, reader: publisher.reader() };
         let served = tokio::spawn(bus::serve(config, hub, told, async move {
             // Dropped: the test is over, and so is the runtime.

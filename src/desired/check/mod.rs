@@ -11,7 +11,7 @@ use super::{
     document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
     fault::{DocumentError, Fault, code},
     names,
-    place::{At, Faults, quoted},
+    place::{At, Faults, named, quoted},
 };
 
 /// What the configuration says that documents are checked with.
@@ -176,7 +176,8 @@ fn interfaces(decoded: &Decoded, faults: &mut Faults) {
         }
     }
     let taken = |interface: &str, owner: &ResourceId| {
-        format!("interface {} belongs to {owner} already, and can belong to one port only", quoted(interface))
+        let (interface, owner) = (quoted(interface), named(owner));
+        format!("interface {interface} belongs to {owner} already, and can belong to one port only")
     };
     for (name, spec) in document.ports.iter().filter(|(_, spec)| spec.ensure == Ensure::Present) {
         let port = ResourceId::port(name.clone());

@@ -7,7 +7,7 @@ use crate::{
         decode::{Decoded, Wait},
         document::{Document, Ensure},
         fault::code,
-        place::{At, Faults},
+        place::{At, Faults, named},
     },
     model::{Name, ResourceId},
 };
@@ -73,12 +73,13 @@ fn aliases(document: &Document, rules: &Rules) -> HashMap<ResourceId, ResourceId
 /// Each `after` names a resource of the document.
 fn references(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     let document = &decoded.document;
-    for wait in decoded.waits.iter().filter(|wait| document.common(&wait.what).is_none()) {
+    let unknown = |id: &ResourceId| document.common(id).is_none() && !decoded.refused.contains(id);
+    for wait in decoded.waits.iter().filter(|wait| unknown(&wait.what)) {
         at_wait(decoded, wait, |at| {
             faults.add(at, code::UNKNOWN_RESOURCE, || {
-                let what = &wait.what;
-                match same_thing(document, rules, what) {
-                    Some(other) => format!("the document declares {what} as {other}: write that"),
+                let what = named(&wait.what);
+                match same_thing(document, rules, &wait.what) {
+                    Some(other) => format!("the document declares {what} as {}: write that", named(&other)),
                     None => format!("the document declares no {what}: declare it, or take this away"),
                 }
             });
@@ -200,10 +201,10 @@ impl<'d> Graph<'d> {
             let mut text = "these wait for one another: ".to_owned();
             if let Some(first) = cycle.first().and_then(|(number, _)| self.ids.get(*number)) {
                 // Writing to a String cannot fail.
-                let _ = write!(text, "{first}");
+                let _ = write!(text, "{}", named(first));
             }
             for (to, why) in cycle.iter().filter_map(edge).take(MAX_NAMED) {
-                let Some(id) = self.ids.get(*to) else { continue };
+                let Some(id) = self.ids.get(*to).map(named) else { continue };
                 let _ = match why {
                     Why::After(_) => write!(text, " -> {id}"),
                     Why::Bridge => write!(text, " -> {id} (its bridge)"),

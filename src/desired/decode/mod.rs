@@ -6,7 +6,7 @@ mod ovsdb;
 mod systemd;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::model::{DriftPolicy, Name, ResourceId};
 
@@ -38,6 +38,9 @@ pub(super) struct Decoded {
     pub(super) container_index: BTreeMap<Name, usize>,
     /// Every element of every `after`.
     pub(super) waits: Vec<Wait>,
+    /// Resources that are not in `document` because their name, or their bridge's, is a fault. No check looks at them
+    /// again: only good names are short.
+    pub(super) refused: HashSet<ResourceId>,
     /// Part of it could not be read at all: what is not in `document` may yet have been named.
     pub(super) names_lost: bool,
 }
@@ -70,7 +73,7 @@ pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     decoded
 }
 
-/// Reads what every resource's entry can say.
+/// Reads what every resource's entry can say; `who` it is, unless it is refused.
 fn common(fields: &mut Fields<'_, '_, '_>, who: Option<&ResourceId>, decoded: &mut Decoded) -> Common {
     let mut index = 0;
     let after = fields.read("after", |node, at, faults| {

@@ -448,6 +448,44 @@ fn all_faults_at_once_and_no_more_than_anybody_reads() {
 }
 
 #[test]
+fn names_as_long_as_a_document_do_not_multiply() {
+    let long = "b".repeat(1_000_000);
+    let names: Vec<String> = (0..2000).map(|number| format!("p{number}")).collect();
+    let ports: Value = names.iter().map(|name| (name.clone(), json!({"tag": 5000}))).collect();
+    let after: Vec<String> = names.iter().map(|name| format!("port:{name}")).collect();
+    let found = faults(&bridge(&long, &json!({"ports": ports, "after": after})).to_string());
+    let bytes: usize = found.iter().map(|fault| fault.message.len() + fault.pointer.len()).sum();
+    assert!(found.len() == 1001 && bytes < 2_000_000, "{bytes}");
+    let bond = |port: &str| format!("{port}-{}", "b".repeat(200));
+    let ports = json!({bond("y"): {"interfaces": names}, bond("z"): {"interfaces": names}});
+    let found = faults(&bridge("br0", &json!({"ports": ports})).to_string());
+    let bytes: usize = found.iter().map(|fault| fault.message.len() + fault.pointer.len()).sum();
+    assert!(found.len() == 1001 && bytes < 1_000_000, "{bytes}");
+}
+
+#[test]
+fn refused_entries_are_still_named() {
+    let found = faults(
+        &json!({
+            "systemd": {"units": {
+                "a.service": {"after": ["unit:nginx", "bridge:abcdefghijklmnop", "port:p0", "unit:b.service"]},
+                "nginx": {"after": ["unit:nowhere.service"]},
+            }},
+            "ovsdb": {"bridges": {"abcdefghijklmnop": {"ports": {"p0": {"tag": 5000}}}}},
+        })
+        .to_string(),
+    );
+    let places: Vec<_> = found.iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect();
+    let wanted = [
+        ("/systemd/units/nginx", code::BAD_NAME),
+        ("/ovsdb/bridges/abcdefghijklmnop", code::BAD_NAME),
+        ("/ovsdb/bridges/abcdefghijklmnop/ports/p0/tag", code::OUT_OF_RANGE),
+        ("/systemd/units/a.service/after/3", code::UNKNOWN_RESOURCE),
+    ];
+    assert_eq!(places, wanted);
+}
+
+#[test]
 fn errors_read_well() {
     let error = parse(r#"{"prune": 1, "drift": null}"#).unwrap_err();
     let text = "/drift: must be a text, but is null; leave it out if it shall not be managed\n\

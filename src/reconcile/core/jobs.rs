@@ -85,6 +85,9 @@ impl Core {
         }
         self.runs.insert(job, Run::new(kind, scope, caller));
         self.queue.push_back(job);
+        if self.shutting_down {
+            self.stop(job, JobResult::Cancelled);
+        }
         job
     }
 
