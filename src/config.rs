@@ -425,35 +425,4 @@ mod tests {
         // A folder is there, but no file.
         Config::load(folder.path(), false).unwrap_err();
     }
-
-    /// The example says of itself that it shows the defaults.
-    #[test]
-    fn the_example_is_the_defaults() {
-        let example = include_str!("../dist/op-dbus.toml");
-        assert_eq!(Config::parse(example).unwrap(), Config::default());
-        // What has no value by default is shown in a comment.
-        let shown = example.replace("\n#", "\n");
-        let shown = shown.lines().filter(|line| line.contains(" = ") || line.starts_with('['));
-        let shown: Vec<&str> = shown.collect();
-        let config = Config::parse(&shown.join("\n")).unwrap();
-        assert_eq!(
-            (config.systemd.enabled, config.ovsdb.enabled, config.lxc.enabled),
-            (Some(true), Some(true), Some(true))
-        );
-        assert!(config.lxc.unit_template.is_some());
-        for key in [
-            "container_patterns",
-            "hold_down_ms",
-            "remote",
-            "apply_timeout_ms",
-            "port_patterns",
-            "settle_ms",
-            "jobs",
-            "job_minutes",
-            "generations",
-            "level",
-        ] {
-            assert!(example.contains(&format!("\n{key} = ")), "{key}");
-        }
-    }
 }

@@ -137,7 +137,7 @@ mod tests {
                         () = task => {}
                         _ = told.recv() => {}
                     }
-                })
+                });
             }
             "none" => assert_eq!(watchdog_interval(), None),
             other => panic!("{other}"),
