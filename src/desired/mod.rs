@@ -57,7 +57,15 @@ pub fn parse_with(text: &str, rules: &Rules) -> Result<Document, DocumentError> 
 /// Reads a document from the bytes of a file, with the default [`Rules`].
 ///
 /// # Errors
-/// As [`parse`]; bytes that are not UTF-8 are a fault with line and column.
+/// As [`parse_bytes_with`].
 pub fn parse_bytes(bytes: &[u8]) -> Result<Document, DocumentError> {
-    text_of(bytes).and_then(parse)
+    parse_bytes_with(bytes, &Rules::default())
+}
+
+/// Reads a document from the bytes of a file.
+///
+/// # Errors
+/// As [`parse_with`]; bytes that are not UTF-8 are a fault with line and column.
+pub fn parse_bytes_with(bytes: &[u8], rules: &Rules) -> Result<Document, DocumentError> {
+    text_of(bytes).and_then(|text| parse_with(text, rules))
 }
