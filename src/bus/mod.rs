@@ -14,11 +14,13 @@
 //! | `value`, `reply`, `error`, `managed`, `introspect`, `path` | what goes over the wire |
 //! | `signals` | what differs between two snapshots |
 //! | `auth`, `caller`, `limits` | who calls, whether he may, how much at once |
+//! | `flow` | clients that do not read |
 
 mod auth;
 mod caller;
 mod dispatch;
 mod error;
+mod flow;
 mod interfaces;
 mod introspect;
 mod limits;

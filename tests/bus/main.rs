@@ -19,5 +19,6 @@ mod hub;
 mod bad_calls;
 mod contract;
 mod fixture;
+mod load;
 mod order;
 mod replica;
