@@ -267,7 +267,9 @@ impl Server {
                 }
             }
         }
-        out.iter().for_each(|message| self.flow.sends(message));
+        for message in &out {
+            self.flow.sends(message);
+        }
         for message in &input.leavers {
             self.forget(message);
         }
