@@ -205,7 +205,7 @@ async fn whom_polkit_lets_may_and_each_method_needs_its_action() {
         uids
     });
     let (_sender, commands) = mpsc::unbounded_channel();
-    let bed = Bed { commands, bus, publisher, notices, shutdown, served };
+    let bed = Bed { bus, publisher, commands, notices, shutdown, served };
     for (path, method, arguments, action) in GUARDED {
         let why = gdbus(&bed, path, method, arguments).await.unwrap_err();
         assert!(why.contains("org.opdbus.Error.Unavailable"), "{method}: {why}");

@@ -10,6 +10,8 @@
     clippy::format_collect,
     clippy::items_after_statements,
     clippy::type_complexity,
+    clippy::needless_for_each,
+    clippy::unnecessary_wraps,
     clippy::default_trait_access,
     missing_docs
 )]
