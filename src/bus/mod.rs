@@ -44,6 +44,12 @@ pub use server::serve;
 
 use tokio::sync::oneshot;
 
+/// The systemd unit that this process belongs to, if any.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    caller::system_unit(std::process::id())
+}
+
 /// The name on the bus.
 pub const NAME: &str = "org.opdbus";
 

@@ -7,6 +7,9 @@ use crate::{
     model::{Difference, Name, Reason, Subject},
 };
 
+/// The key in external_ids that bears a machine's mark; its value is the machine id.
+pub const OWNER_KEY: &str = "opdbus-owner";
+
 /// Number of a step within its plan, from 1.
 pub type StepId = u32;
 
@@ -34,6 +37,27 @@ pub struct Step {
     pub blocked: Option<(Reason, String)>,
     /// What people should know before they agree.
     pub warnings: Vec<String>,
+}
+
+impl Step {
+    /// Whether what it does can be taken back. The processes of a restarted unit cannot.
+    #[must_use]
+    pub const fn is_reversible(&self) -> bool {
+        !matches!(self.action, Action::Unit(_, UnitOp::Restart))
+    }
+
+    /// What it does, in one line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let word = self.action.as_str().replace('-', " ");
+        let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
+        match (&self.action, changes.is_empty()) {
+            (Action::Nothing, _) => format!("{}: nothing can be done", self.subject),
+            (Action::ReloadSystemd, _) => "tell systemd to read its unit files again".to_owned(),
+            (_, true) => format!("{word} {}", self.subject),
+            (_, false) => format!("{word} {} ({})", self.subject, changes.join(", ")),
+        }
+    }
 }
 
 /// What a step does. Each action says what shall hold; its plugin reads what is there when it writes.

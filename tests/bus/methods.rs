@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use op_dbus::{
-    bus::{Access, Limits},
+    bus::{Access, Limits, ParseDocument},
     desired::{BridgeSpec, PortSpec},
     model::{Difference, JobFacts, JobResult, JobState, Reason, ResourceId, Snapshot, Status, Subject, Value},
     plan::{Action, BridgeOp, Plan, PortOp, Step, UnitOp},
@@ -329,7 +329,7 @@ fn slow_parse(text: &str) -> Result<op_dbus::desired::Document, CoreError> {
 #[tokio::test]
 async fn one_caller_parses_so_much_and_no_more() {
     let limits = Limits { heavy_per_caller: 2, ..Limits::default() };
-    let bed = Bed::parsing(fixture::before(), limits, slow_parse).await;
+    let bed = Bed::parsing(fixture::before(), limits, ParseDocument::new(slow_parse)).await;
     let (client, other) = (bed.client().await, bed.client().await);
     let mut stream = client.listen().await;
     let held = GATE.lock().unwrap();
@@ -359,7 +359,7 @@ static GATE_OF_FIRST: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[tokio::test]
 async fn commands_of_one_caller_reach_the_core_in_their_order() {
-    let mut bed = Bed::parsing(fixture::before(), Limits::default(), parse_in_reverse).await;
+    let mut bed = Bed::parsing(fixture::before(), Limits::default(), ParseDocument::new(parse_in_reverse)).await;
     let client = bed.client().await;
     let mut stream = client.listen().await;
     let held = GATE_OF_FIRST.lock().unwrap();

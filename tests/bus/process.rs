@@ -18,7 +18,7 @@ async fn the_name_is_had_once() {
         address: op_dbus::bus::BusAddress::Address(first.bus.address.clone()),
         access: op_dbus::bus::Access::SameUser,
         limits: Default::default(),
-        parse: crate::hub::parse,
+        parse: op_dbus::bus::ParseDocument::new(crate::hub::parse),
         ready: None,
     };
     let hub = op_dbus::reconcile::Hub { commands, reader: publisher.reader() };

@@ -59,7 +59,7 @@ impl Bed {
     }
 
     pub async fn on(bus: PrivateBus, first: Snapshot, access: Access, limits: Limits) -> Self {
-        Self::whole(bus, first, access, limits, parse).await
+        Self::whole(bus, first, access, limits, ParseDocument::new(parse)).await
     }
 
     pub async fn parsing(first: Snapshot, limits: Limits, parse: ParseDocument) -> Self {

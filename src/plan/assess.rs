@@ -1,0 +1,374 @@
+//! One resource: how it differs from the document, whether that can be mended, and whether it works.
+
+use std::sync::Arc;
+
+use super::{
+    Desired, Inventory,
+    compare::{bridge_differences, is_enabled, port_differences, port_health, unit_differences},
+    desired::port_names,
+    is_protected,
+};
+use crate::{
+    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    model::{Difference, Kind, Name, Observed, PortFacts, Reason, ResourceId, UnitFacts, Value},
+};
+
+/// A reason with its text for people.
+pub(super) type Why = (Reason, String);
+
+/// How one declared resource stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Assessment {
+    /// It exists.
+    pub present: bool,
+    /// What is not as the document says.
+    pub differences: Vec<Difference>,
+    /// Why the differences cannot be mended now.
+    pub blocked: Option<Why>,
+    /// Why it does not work although it is as the document says.
+    pub health: Option<Why>,
+    /// It is on its way to somewhere (a systemd job, an automatic restart): its differences are not drift yet.
+    pub settling: bool,
+    /// What people should know before they agree to mend it.
+    pub warnings: Vec<String>,
+}
+
+impl Assessment {
+    /// As the document says, and working.
+    #[must_use]
+    pub const fn in_sync(&self) -> bool {
+        self.differences.is_empty() && self.health.is_none()
+    }
+
+    fn block(&mut self, reason: Reason, message: impl Into<String>) {
+        self.blocked.get_or_insert_with(|| (reason, message.into()));
+    }
+
+    fn absent(&mut self) {
+        self.differences.push(Difference::new("ensure", "present", "absent"));
+    }
+}
+
+/// Holds one declared resource against what is observed. A resource that the document does not name is in sync.
+#[must_use]
+pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &Inventory) -> Assessment {
+    match id.kind {
+        Kind::Unit => doc.units.get(&id.name).map(|spec| assess_unit(&id.name, spec, observed, inventory)),
+        Kind::Bridge => doc.bridges.contains_key(&id.name).then(|| assess_bridge(doc, &id.name, observed)),
+        Kind::Port => doc.ports.get(&id.name).map(|spec| assess_port(doc, &id.name, spec, observed)),
+        Kind::Container => {
+            doc.containers.get(&id.name).map(|spec| assess_container(doc, &id.name, spec, observed, inventory))
+        }
+    }
+    .unwrap_or_default()
+}
+
+fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
+    let missing = Arc::new(UnitFacts { load_state: "not-found".to_owned(), ..UnitFacts::default() });
+    let facts = observed.units.get(name).unwrap_or(&missing);
+    let mut out = Assessment {
+        present: !matches!(facts.load_state.as_str(), "not-found" | ""),
+        differences: unit_differences(spec, facts),
+        settling: is_settling(facts),
+        ..Assessment::default()
+    };
+    if out.differences.is_empty() {
+        return out;
+    }
+    let differs = |field: &str| out.differences.iter().any(|difference| difference.field == field);
+    let starts = differs("active_state") && spec.active_state == Some(ActiveState::Active);
+    let enables = differs("enabled") && spec.enabled == Some(true);
+    let masks = differs("masked") && spec.masked == Some(true);
+    let stops = differs("active_state") && !starts;
+    let unmasks = spec.masked == Some(false);
+    let masked = facts.unit_file_state.starts_with("masked") || facts.load_state == "masked";
+    let properties = unsettable_properties(spec, facts);
+
+    if !spec.allow_protected {
+        block_protected(&mut out, name, facts, inventory);
+    }
+    if !out.present && (starts || enables) {
+        out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
+    }
+    if masked && !unmasks && (starts || enables) {
+        out.block(Reason::UnitMasked, format!("{name} is masked: say \"masked\": false to have it unmasked"));
+    }
+    if starts && matches!(facts.load_state.as_str(), "error" | "bad-setting") {
+        out.block(Reason::UnitBroken, format!("systemd cannot load {name}: see systemctl status {name}"));
+    }
+    if masks && facts.fragment_path.starts_with("/etc/") && !masked {
+        out.block(
+            Reason::CannotMask,
+            format!(
+                "the file of {name} lies in /etc ({}), where the mask would be: move it to /usr/lib",
+                facts.fragment_path
+            ),
+        );
+    }
+    if enables && matches!(facts.unit_file_state.as_str(), "indirect" | "generated" | "transient" | "bad") {
+        out.block(
+            Reason::NotEnableable,
+            format!("{name} is {}: systemd cannot enable it by itself", facts.unit_file_state),
+        );
+    }
+    if let Some(property) = properties {
+        out.block(
+            Reason::PropertyNotSettable,
+            format!("systemd cannot set {property} of {name} live: put it into a drop-in of the unit"),
+        );
+    }
+    if starts && facts.condition_unmet && facts.active_state == "inactive" && facts.job.is_none() {
+        out.block(Reason::ConditionUnmet, format!("a condition of {name} is not met: systemd skips its start"));
+    }
+    if stops && !facts.active_triggers.is_empty() {
+        out.warnings.push(format!("WillBeReactivated: {} would start it again", facts.active_triggers.join(", ")));
+    }
+    if enables && !facts.has_install && !is_enabled(facts) {
+        out.warnings.push(format!("{name} has no [Install]: it is linked to multi-user.target instead"));
+    }
+    out
+}
+
+/// The first declared property that differs and that systemd says it has not, or cannot set. Of a unit that is not
+/// loaded nothing is known: it is asked once the unit is.
+fn unsettable_properties<'a>(spec: &'a UnitSpec, facts: &UnitFacts) -> Option<&'a String> {
+    if facts.unit_path.is_empty() && facts.property_signatures.is_empty() {
+        return None;
+    }
+    spec.properties.keys().find(|name| !facts.property_signatures.contains_key(*name))
+}
+
+fn block_protected(out: &mut Assessment, name: &str, facts: &UnitFacts, inventory: &Inventory) {
+    let names = [name, facts.id.as_str()];
+    if names.iter().any(|unit| is_protected(unit)) {
+        out.block(
+            Reason::Protected,
+            format!(
+                "{name} is never touched (the machine stands on it) unless its entry says \"allow_protected\": true"
+            ),
+        );
+    }
+    if inventory.protected_units.iter().any(|unit| names.contains(&unit.as_str())) {
+        out.block(
+            Reason::Protected,
+            format!("{name} runs op-dbus or the caller itself; say \"allow_protected\": true to touch it all the same"),
+        );
+    }
+}
+
+fn is_settling(facts: &UnitFacts) -> bool {
+    facts.job.is_some()
+        || facts.sub_state == "auto-restart"
+        || matches!(facts.active_state.as_str(), "activating" | "deactivating")
+}
+
+fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment {
+    let mut out = Assessment::default();
+    let Some(spec) = doc.bridges.get(name) else { return out };
+    let Some(facts) = observed.bridges.get(name) else {
+        if spec.ensure == Ensure::Present {
+            out.absent();
+            match observed.ports.get(name) {
+                Some(port) if port.fake_bridge => {
+                    out.block(
+                        Reason::FakeBridge,
+                        format!("{name} is a fake bridge on {}: remove it first", port.bridge),
+                    );
+                }
+                Some(port) => {
+                    out.block(Reason::NameTaken, format!("{name} is a port on {}: remove it first", port.bridge));
+                }
+                None => {}
+            }
+        }
+        return out;
+    };
+    out.present = true;
+    if spec.ensure == Ensure::Absent {
+        out.differences.push(Difference::new("ensure", "absent", "present"));
+        let others: Vec<&str> = facts.ports.iter().map(|port| &**port).filter(|&port| port != &**name).collect();
+        if !others.is_empty() {
+            out.warnings.push(format!("removes its ports too: {}", others.join(", ")));
+        }
+        return out;
+    }
+    out.differences = bridge_differences(spec, facts);
+    let foreign = foreign_ports(doc, name, observed);
+    if !foreign.is_empty() {
+        let foreign = foreign.into_iter().map(|port| port.to_string()).collect();
+        out.differences.push(Difference::new("exclusive", true, Value::Strs(foreign)));
+    }
+    out
+}
+
+/// Ports that an `exclusive` bridge holds and the document does not name, but for its local port and containers'.
+pub(super) fn foreign_ports(doc: &Desired, bridge: &Name, observed: &Observed) -> Vec<Name> {
+    let Some(facts) = observed.bridges.get(bridge) else { return Vec::new() };
+    if !doc.bridges.get(bridge).is_some_and(|spec| spec.exclusive && spec.ensure == Ensure::Present) {
+        return Vec::new();
+    }
+    let is_foreign = |port: &&Name| {
+        *port != bridge
+            && !doc.ports.contains_key(*port)
+            && !observed.links.port_container.contains_key(*port)
+            && doc.bringer(port).is_none()
+    };
+    facts.ports.iter().filter(is_foreign).cloned().collect()
+}
+
+fn assess_port(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Observed) -> Assessment {
+    let mut out = Assessment::default();
+    let is_local = *name == spec.bridge;
+    let facts = observed.ports.get(name);
+    out.present = facts.is_some();
+    if spec.ensure == Ensure::Absent {
+        if facts.is_some_and(|facts| facts.bridge == spec.bridge) {
+            out.differences.push(Difference::new("ensure", "absent", "present"));
+            if is_local {
+                out.block(Reason::Refused, format!("{name} is the local port of its bridge and goes only with it"));
+            }
+        }
+        return out;
+    }
+    let stopped = stopped_bringer(doc, name, observed);
+    let Some(facts) = facts else {
+        out.absent();
+        if let Some(container) = stopped {
+            out.block(
+                Reason::ContainerStopped,
+                format!("container {container} brings {name} and does not run: no port is made for it"),
+            );
+        }
+        let bridge = ResourceId::bridge(spec.bridge.clone());
+        block_without_bridge(&mut out, doc, &bridge, observed);
+        if observed.bridges.contains_key(name) && !is_local {
+            out.block(Reason::NameTaken, format!("{name} is the name of a bridge"));
+        }
+        return out;
+    };
+    out.differences = port_differences(name, spec, facts);
+    // A stopped container's device is away by rights.
+    out.health = port_health(facts).filter(|_| stopped.is_none());
+    if !out.differences.is_empty() {
+        if facts.fake_bridge {
+            out.block(
+                Reason::FakeBridge,
+                format!("{name} is a fake bridge on {}: op-dbus does not write it", facts.bridge),
+            );
+        }
+        if facts.bridge != spec.bridge && *name == facts.bridge {
+            out.block(Reason::NameTaken, format!("{name} is the local port of the bridge {name}"));
+        }
+        if facts.bridge != spec.bridge {
+            block_without_bridge(&mut out, doc, &ResourceId::bridge(spec.bridge.clone()), observed);
+        }
+    }
+    out
+}
+
+fn block_without_bridge(out: &mut Assessment, doc: &Desired, bridge: &ResourceId, observed: &Observed) {
+    let declared = doc.bridges.get(&bridge.name);
+    let wanted = declared.is_some_and(|spec| spec.ensure == Ensure::Present);
+    let undeclared = declared.is_none() && observed.bridges.contains_key(&bridge.name);
+    if !wanted && !undeclared {
+        out.block(
+            Reason::BridgeMissing,
+            format!("bridge {} is neither there nor declared: declare it under ovsdb.bridges", bridge.name),
+        );
+    }
+}
+
+/// The container that brings that port and does not run, nor is to be started.
+fn stopped_bringer(doc: &Desired, port: &Name, observed: &Observed) -> Option<Name> {
+    let declared = doc.bringer(port);
+    let id = declared.or_else(|| observed.links.port_container.get(port))?;
+    let running = observed.containers.get(id).is_some_and(|facts| facts.running);
+    let wanted = doc.containers.get(id).is_some_and(|spec| spec.running == Some(true));
+    (!running && !wanted).then(|| id.clone())
+}
+
+/// The port that satisfies a declared container's `veth`, if it is on any bridge.
+#[must_use]
+pub fn container_port<'a>(
+    id: &Name,
+    spec: &ContainerSpec,
+    observed: &'a Observed,
+) -> Option<(Name, &'a Arc<PortFacts>)> {
+    port_names(id, spec).find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
+}
+
+/// The unit that runs a container: the one that was found, else what the configured template says.
+#[must_use]
+pub fn container_unit(id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+    let found = observed.containers.get(id).map(|facts| facts.unit.as_str()).filter(|unit| !unit.is_empty());
+    found.map_or_else(|| inventory.container_unit.replace('%', id).into(), Name::from)
+}
+
+fn assess_container(
+    doc: &Desired,
+    id: &Name,
+    spec: &ContainerSpec,
+    observed: &Observed,
+    inventory: &Inventory,
+) -> Assessment {
+    let mut out = Assessment::default();
+    let facts = observed.containers.get(id);
+    out.present = facts.is_some();
+    let running = facts.is_some_and(|facts| facts.running);
+    let unit = container_unit(id, observed, inventory);
+    let unit_facts = observed.units.get(&unit);
+    out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
+    if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {
+        out.differences.push(Difference::new("running", wanted, running));
+        block_container_unit(&mut out, doc, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
+    }
+    let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());
+    if let Some(rivals) = rivals.filter(|_| !out.differences.is_empty()) {
+        out.block(
+            Reason::AmbiguousContainer,
+            format!("{unit} and {} both claim container {id}: leave it to one", rivals.join(", ")),
+        );
+    }
+    if spec.running.unwrap_or(running) {
+        let port = container_port(id, spec, observed);
+        if let Some(bridge) = &spec.bridge {
+            let on = port.as_ref().map(|(_, facts)| facts.bridge.to_string());
+            if on.as_deref() != Some(bridge) {
+                out.differences.push(Difference::new("bridge", &**bridge, Value::text(on)));
+                block_without_bridge(&mut out, doc, &ResourceId::bridge(bridge.clone()), observed);
+            }
+        }
+        if running {
+            out.health = port.and_then(|(_, facts)| port_health(facts));
+        }
+    }
+    out
+}
+
+fn block_container_unit(
+    out: &mut Assessment,
+    doc: &Desired,
+    id: &Name,
+    spec: &ContainerSpec,
+    unit: &Name,
+    facts: Option<&UnitFacts>,
+    inventory: &Inventory,
+) {
+    let Some(facts) = facts.filter(|facts| !matches!(facts.load_state.as_str(), "" | "not-found")) else {
+        if spec.running == Some(true) {
+            out.block(
+                Reason::ContainerNotFound,
+                format!("no runtime on this machine has container {id} (looked for {unit}): create it first"),
+            );
+        }
+        return;
+    };
+    if !spec.allow_protected {
+        block_protected(out, unit, facts, inventory);
+    }
+    let masked = facts.unit_file_state.starts_with("masked") || facts.load_state == "masked";
+    let unmasks = doc.units.get(unit).is_some_and(|unit| unit.masked == Some(false));
+    if masked && !unmasks && spec.running == Some(true) {
+        out.block(Reason::UnitMasked, format!("{unit}, which runs container {id}, is masked: unmask it first"));
+    }
+}

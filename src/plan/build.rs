@@ -1,0 +1,446 @@
+//! From a document and what is observed to steps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Action, BridgeOp, Desired, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp,
+    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports},
+    graph::{dependencies, order},
+};
+use crate::{
+    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
+};
+
+/// The plugins that must be connected for a resource to be read and written.
+#[must_use]
+pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
+    match id.kind {
+        Kind::Unit => &["systemd"],
+        Kind::Bridge | Kind::Port => &["ovsdb"],
+        Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
+            &["lxc", "systemd", "ovsdb"]
+        }
+        Kind::Container => &["lxc", "systemd"],
+    }
+}
+
+/// Plans the way from what is observed to the document, for the resources in `scope` (`None` = all).
+///
+/// A satisfied document plans to nothing. What cannot be done is listed, with `blocked`.
+#[must_use]
+pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Option<&BTreeSet<ResourceId>>) -> Plan {
+    let mut dependencies = dependencies(doc, observed, inventory);
+    if let Some(scope) = scope {
+        dependencies.retain(|id, _| scope.contains(id));
+    }
+    let (ordered, cyclic) = order(&dependencies);
+    let mut builder = Builder {
+        doc,
+        observed,
+        inventory,
+        steps: Vec::new(),
+        reload: None,
+        file_steps: BTreeMap::new(),
+        needs_reload: BTreeSet::new(),
+    };
+    let mut assessed = BTreeMap::new();
+    for id in &ordered {
+        let assessment = builder.assess(id);
+        builder.unit_files(id, &assessment);
+        assessed.insert(id, assessment);
+    }
+    builder.add_reload();
+
+    let mut ends: BTreeMap<&ResourceId, Ends> = BTreeMap::new();
+    for id in &ordered {
+        let mut before = Ends::default();
+        for earlier in dependencies.get(id).into_iter().flatten() {
+            if let Some(end) = ends.get(earlier) {
+                before.steps.extend(&end.steps);
+                before.failed = before.failed.or_else(|| end.failed.clone());
+            }
+        }
+        let end = match assessed.remove(id) {
+            Some(assessment) => builder.resource(id, assessment, &before),
+            None => before,
+        };
+        ends.insert(id, end);
+    }
+    for id in &cyclic {
+        let why = (Reason::DependencyFailed, format!("{id} waits for itself by way of what it comes after"));
+        builder.push(id.clone(), Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
+    }
+    if doc.prune && scope.is_none() {
+        builder.prune();
+    }
+    Plan { steps: builder.steps.into_iter().map(Arc::new).collect() }
+}
+
+/// What those who come after a resource wait for.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    steps: BTreeSet<StepId>,
+    /// It cannot come to hold: neither can they.
+    failed: Option<ResourceId>,
+}
+
+struct Builder<'a> {
+    doc: &'a Desired,
+    observed: &'a Observed,
+    inventory: &'a Inventory,
+    steps: Vec<Step>,
+    reload: Option<StepId>,
+    /// The steps of [`Builder::unit_files`], by unit.
+    file_steps: BTreeMap<ResourceId, BTreeSet<StepId>>,
+    /// Units that the reload is for.
+    needs_reload: BTreeSet<Name>,
+}
+
+impl Builder<'_> {
+    fn assess(&self, id: &ResourceId) -> Assessment {
+        if let Some(away) = backends(self.doc, id).iter().find(|plugin| !self.observed.is_connected(plugin)) {
+            let why = away_why(self.observed, away);
+            return Assessment { blocked: Some(why), ..Assessment::default() };
+        }
+        assess(self.doc, id, self.observed, self.inventory)
+    }
+
+    fn push(
+        &mut self,
+        subject: impl Into<Subject>,
+        action: Action,
+        changes: Vec<Difference>,
+        after: BTreeSet<StepId>,
+        blocked: Option<Why>,
+        warnings: Vec<String>,
+    ) -> StepId {
+        let id = StepId::try_from(self.steps.len() + 1).unwrap_or(StepId::MAX);
+        let after = after.into_iter().collect();
+        self.steps.push(Step { id, subject: subject.into(), action, changes, after, blocked, warnings });
+        id
+    }
+
+    /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing: the one
+    /// reload of the plan waits for them, and starts that have dependencies of their own wait for the reload.
+    fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment) {
+        let Some(spec) = self.doc.units.get(&id.name).filter(|_| id.kind == Kind::Unit) else { return };
+        if assessment.blocked.is_some() {
+            return;
+        }
+        let unit = self.acting_name(&id.name);
+        let part = UnitPart::of(spec, assessment);
+        let mut after = BTreeSet::new();
+        if part.files.is_none() {
+            let stale = self.observed.units.get(&id.name).is_some_and(|facts| facts.need_daemon_reload);
+            if stale && (part.starts || !part.properties.is_empty()) {
+                self.needs_reload.insert(id.name.clone());
+            }
+            return;
+        }
+        if part.stops && spec.masked == Some(true) {
+            let changes = assessment.changes(&["active_state"]);
+            after.insert(self.push(
+                id.clone(),
+                Action::Unit(unit.clone(), UnitOp::Stop),
+                changes,
+                BTreeSet::new(),
+                None,
+                assessment.warnings.clone(),
+            ));
+        }
+        if let Some(files) = part.files {
+            let changes = assessment.changes(&["masked", "enabled"]);
+            let action = Action::Unit(unit, files);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            after.insert(step);
+            self.file_steps.insert(id.clone(), after);
+            self.needs_reload.insert(id.name.clone());
+        }
+    }
+
+    fn add_reload(&mut self) {
+        if self.needs_reload.is_empty() {
+            return;
+        }
+        let is_files = |step: &&Step| matches!(step.action, Action::Unit(_, UnitOp::Files { .. }));
+        let after = self.steps.iter().filter(is_files).map(|step| step.id).collect();
+        let subject = Subject::Plugin("systemd");
+        self.reload = Some(self.push(subject, Action::ReloadSystemd, Vec::new(), after, None, Vec::new()));
+    }
+
+    /// The unit's Id where the document names an alias.
+    fn acting_name(&self, name: &Name) -> Name {
+        let id = self.observed.units.get(name).map(|facts| facts.id.as_str()).filter(|id| !id.is_empty());
+        id.map_or_else(|| name.clone(), Name::from)
+    }
+
+    fn resource(&mut self, id: &ResourceId, mut assessment: Assessment, before: &Ends) -> Ends {
+        let own = self.file_steps.remove(id).unwrap_or_default();
+        let needs_work = !assessment.differences.is_empty() || assessment.blocked.is_some();
+        if !needs_work {
+            return before.clone();
+        }
+        if assessment.blocked.is_none() {
+            assessment.blocked = before
+                .failed
+                .as_ref()
+                .map(|on| (Reason::DependencyFailed, format!("waits for {on}, which cannot come to hold")));
+        }
+        if let Some(why) = assessment.blocked {
+            let step = self.push(
+                id.clone(),
+                Action::Nothing,
+                assessment.differences,
+                before.steps.clone(),
+                Some(why),
+                assessment.warnings,
+            );
+            return Ends { steps: BTreeSet::from([step]), failed: Some(id.clone()) };
+        }
+        let mut after = before.steps.clone();
+        after.extend(&own);
+        let mut steps = match id.kind {
+            Kind::Unit => self.unit(id, &assessment, after),
+            Kind::Bridge => self.bridge(id, &assessment, &after),
+            Kind::Port => self.port(id, &assessment, after),
+            Kind::Container => self.container(id, &assessment, after),
+        };
+        steps.extend(own);
+        if id.kind == Kind::Unit && self.needs_reload.contains(&id.name) {
+            steps.extend(self.reload);
+        }
+        if steps.is_empty() {
+            // What it needs is another resource's step: its unit's.
+            steps.clone_from(&before.steps);
+        }
+        Ends { steps, failed: None }
+    }
+
+    fn unit(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
+        let unit = self.acting_name(&id.name);
+        let part = UnitPart::of(spec, assessment);
+        if self.needs_reload.contains(&id.name) {
+            after.extend(self.reload);
+        }
+        let mut steps = BTreeSet::new();
+        let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
+            let changes = assessment.changes(fields);
+            let action = Action::Unit(unit.clone(), op);
+            let step = builder.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            steps.insert(step);
+            step
+        };
+        if part.stops && !(part.files.is_some() && spec.masked == Some(true)) {
+            add(self, UnitOp::Stop, &["active_state"], &after);
+        }
+        // Properties need a loaded unit: one that is not gets them right after its start.
+        let loaded = self.observed.units.get(&id.name).is_some_and(|facts| !facts.property_signatures.is_empty());
+        let sets = !part.properties.is_empty();
+        let set_first = sets && (loaded || !part.starts);
+        let set = UnitOp::SetProperties(part.properties);
+        if set_first {
+            after.insert(add(self, set.clone(), &["properties."], &after));
+        }
+        if part.starts {
+            let step = add(self, UnitOp::Start, &["active_state"], &after);
+            if sets && !set_first {
+                add(self, set, &["properties."], &BTreeSet::from([step]));
+            }
+        }
+        steps
+    }
+
+    fn bridge(&mut self, id: &ResourceId, assessment: &Assessment, after: &BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let name = &id.name;
+        let Some(spec) = self.doc.bridges.get(name) else { return BTreeSet::new() };
+        let foreign = foreign_ports(self.doc, name, self.observed);
+        let op = match (spec.ensure, assessment.present) {
+            (Ensure::Absent, _) => Some(BridgeOp::Delete),
+            (Ensure::Present, false) => Some(BridgeOp::Add(Arc::new(spec.clone()))),
+            (Ensure::Present, true) => assessment
+                .differences
+                .iter()
+                .any(|difference| difference.field != "exclusive")
+                .then(|| BridgeOp::Set(Arc::new(spec.clone()))),
+        };
+        let mut steps = BTreeSet::new();
+        if let Some(op) = op {
+            let mut changes = assessment.differences.clone();
+            changes.retain(|difference| difference.field != "exclusive");
+            let action = Action::Bridge(name.clone(), op);
+            steps.insert(self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone()));
+        }
+        for port in foreign {
+            let changes = vec![Difference::new("ensure", "absent", "present")];
+            let action = Action::Port(port.clone(), PortOp::Delete);
+            steps.insert(self.push(ResourceId::port(port), action, changes, after.clone(), None, Vec::new()));
+        }
+        steps
+    }
+
+    fn port(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let name = &id.name;
+        let Some(spec) = self.doc.ports.get(name) else { return BTreeSet::new() };
+        let facts = self.observed.ports.get(name);
+        let op = match (spec.ensure, facts) {
+            (Ensure::Absent, _) => PortOp::Delete,
+            (Ensure::Present, None) if self.doc.bringer(name).is_some() => PortOp::Plug(Arc::new(spec.clone())),
+            // The local port comes with its bridge: only what else the entry says is left to write.
+            (Ensure::Present, None) if *name == spec.bridge => PortOp::Set(Arc::new(spec.clone())),
+            (Ensure::Present, None) => PortOp::Add(Arc::new(spec.clone())),
+            (Ensure::Present, Some(facts)) if facts.bridge != spec.bridge => PortOp::Move(Arc::new(spec.clone())),
+            (Ensure::Present, Some(_)) if changes_kind(assessment) => PortOp::Recreate(Arc::new(spec.clone())),
+            (Ensure::Present, Some(_)) => PortOp::Set(Arc::new(spec.clone())),
+        };
+        let action = Action::Port(name.clone(), op);
+        let changes = assessment.differences.clone();
+        BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
+    }
+
+    fn container(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
+        let unit = container_unit(&id.name, self.observed, self.inventory);
+        let mut steps = BTreeSet::new();
+        let running = assessment.differences.iter().any(|difference| difference.field == "running");
+        let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());
+        if running && !by_unit {
+            let op = if spec.running == Some(true) { UnitOp::Start } else { UnitOp::Stop };
+            let changes = assessment.changes(&["running"]);
+            let action = Action::Unit(unit, op);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            steps.insert(step);
+            after.insert(step);
+        }
+        if let Some((port, plug)) = self.container_plug(&id.name, spec, assessment) {
+            let changes = assessment.changes(&["bridge"]);
+            let action = Action::Port(port, plug);
+            steps.insert(self.push(id.clone(), action, changes, after, None, assessment.warnings.clone()));
+        }
+        steps
+    }
+
+    /// The step that brings a running container's port to its bridge; a declared port of that name adds its fields.
+    fn container_plug(&self, id: &Name, spec: &ContainerSpec, assessment: &Assessment) -> Option<(Name, PortOp)> {
+        let bridge = spec.bridge.clone()?;
+        let veth = spec.veth.clone()?;
+        if !assessment.differences.iter().any(|difference| difference.field == "bridge") {
+            return None;
+        }
+        let found = container_port(id, spec, self.observed);
+        let name = found.as_ref().map_or(veth, |(name, _)| name.clone());
+        let declared = self.doc.ports.get(&name).filter(|port| port.ensure == Ensure::Present).cloned();
+        let spec = Arc::new(PortSpec { bridge, ..declared.unwrap_or_default() });
+        Some((name, if found.is_some() { PortOp::Move(spec) } else { PortOp::Plug(spec) }))
+    }
+
+    /// Removes what bears this machine's mark and is not named.
+    fn prune(&mut self) {
+        let is_ours = |ids: &crate::model::StringMap| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id);
+        if !self.observed.is_connected("ovsdb") {
+            return;
+        }
+        let is_named = |port: &Name| self.doc.ports.contains_key(port) || self.doc.bringer(port).is_some();
+        let mut bridges = Vec::new();
+        for (name, facts) in &self.observed.bridges {
+            if !is_ours(&facts.external_ids) || self.doc.bridges.contains_key(name) {
+                continue;
+            }
+            let foreign: Vec<String> = facts
+                .ports
+                .iter()
+                .filter(|port| {
+                    *port != name && !self.observed.ports.get(*port).is_some_and(|port| is_ours(&port.external_ids))
+                })
+                .map(ToString::to_string)
+                .collect();
+            let named = facts.ports.iter().any(|port| port != name && is_named(port));
+            let blocked = if named || !foreign.is_empty() {
+                Some((
+                    Reason::ForeignPorts,
+                    format!(
+                        "bridge {name} is not named any more, but holds ports that are not op-dbus's to remove: {}",
+                        foreign.join(", ")
+                    ),
+                ))
+            } else {
+                None
+            };
+            bridges.push((name.clone(), blocked));
+        }
+        let mut ports = Vec::new();
+        for (name, facts) in &self.observed.ports {
+            let goes_with_bridge = bridges.iter().any(|(bridge, blocked)| *bridge == facts.bridge && blocked.is_none());
+            if is_ours(&facts.external_ids) && !is_named(name) && *name != facts.bridge && !goes_with_bridge {
+                ports.push(name.clone());
+            }
+        }
+        let gone = || vec![Difference::new("ensure", "absent", "present")];
+        for name in ports {
+            let action = Action::Port(name.clone(), PortOp::Delete);
+            self.push(ResourceId::port(name), action, gone(), BTreeSet::new(), None, Vec::new());
+        }
+        for (name, blocked) in bridges {
+            let action =
+                if blocked.is_some() { Action::Nothing } else { Action::Bridge(name.clone(), BridgeOp::Delete) };
+            self.push(ResourceId::bridge(name), action, gone(), BTreeSet::new(), blocked, Vec::new());
+        }
+    }
+}
+
+/// Why a backend that is not connected cannot be written.
+fn away_why(observed: &Observed, plugin: &str) -> Why {
+    let backend = observed.backends.get(plugin);
+    if backend.is_some_and(|backend| backend.status == BackendStatus::Disabled) {
+        return (Reason::Disabled, format!("{plugin} is switched off by the configuration"));
+    }
+    let message = backend.map_or("", |backend| &backend.message);
+    (Reason::BackendAway, format!("{plugin} is away{}{message}", if message.is_empty() { "" } else { ": " }))
+}
+
+/// Whether a port must be made anew: its type changes, or it turns from bond to single or back.
+fn changes_kind(assessment: &Assessment) -> bool {
+    assessment.differences.iter().any(|difference| difference.field == "type")
+}
+
+/// What a unit's differences ask for.
+struct UnitPart {
+    stops: bool,
+    starts: bool,
+    files: Option<UnitOp>,
+    properties: BTreeMap<String, serde_json::Value>,
+}
+
+impl UnitPart {
+    fn of(spec: &UnitSpec, assessment: &Assessment) -> Self {
+        let differs = |field: &str| assessment.differences.iter().any(|difference| difference.field == field);
+        let starts = differs("active_state") && spec.active_state == Some(ActiveState::Active);
+        let unmask = differs("masked") && spec.masked == Some(false);
+        let mask = differs("masked") && spec.masked == Some(true);
+        let enable = spec.enabled.filter(|_| differs("enabled"));
+        let files = (unmask || mask || enable.is_some()).then_some(UnitOp::Files { unmask, enable, mask });
+        let properties = spec
+            .properties
+            .iter()
+            .filter(|(name, _)| differs(&format!("properties.{name}")))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Self { stops: differs("active_state") && !starts, starts, files, properties }
+    }
+}
+
+impl Assessment {
+    /// The differences of those fields; a field that ends in a dot stands for all keys under it.
+    fn changes(&self, fields: &[&str]) -> Vec<Difference> {
+        let is_one = |difference: &&Difference| {
+            fields.iter().any(|field| {
+                difference.field == *field || (field.ends_with('.') && difference.field.starts_with(field))
+            })
+        };
+        self.differences.iter().filter(is_one).cloned().collect()
+    }
+}

@@ -1,0 +1,56 @@
+//! A document with what planning looks up in it again and again.
+
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
+
+use crate::{
+    desired::{ContainerSpec, Document},
+    model::{Name, host_side_names},
+};
+
+/// A document, ready to be planned with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Desired {
+    document: Arc<Document>,
+    /// Port to the declared container that brings it.
+    bringers: BTreeMap<Name, Name>,
+}
+
+impl Desired {
+    /// Makes the look-ups, once for a document.
+    #[must_use]
+    pub fn new(document: Arc<Document>) -> Self {
+        let named = |(id, spec): (&Name, &ContainerSpec)| {
+            let id = id.clone();
+            port_names(&id, spec).map(|port| (port, id.clone())).collect::<Vec<_>>()
+        };
+        let bringers = document.containers.iter().flat_map(named).collect();
+        Self { document, bringers }
+    }
+
+    /// The declared container that brings that port.
+    #[must_use]
+    pub fn bringer(&self, port: &Name) -> Option<&Name> {
+        self.bringers.get(port)
+    }
+
+    /// The document.
+    #[must_use]
+    pub const fn document(&self) -> &Arc<Document> {
+        &self.document
+    }
+}
+
+impl Deref for Desired {
+    type Target = Document;
+
+    fn deref(&self) -> &Document {
+        &self.document
+    }
+}
+
+/// The names that satisfy a container's `veth`; the other spellings count only where the name is the container's own.
+pub(super) fn port_names(id: &Name, spec: &ContainerSpec) -> impl Iterator<Item = Name> + use<> {
+    let own = spec.veth.as_deref().is_some_and(|veth| veth.strip_prefix("veth") == Some(&**id));
+    let names = spec.veth.as_deref().map(host_side_names).unwrap_or_default();
+    names.into_iter().take(if own { usize::MAX } else { 1 })
+}

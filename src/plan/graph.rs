@@ -1,0 +1,135 @@
+//! What must come before what: `after`, and what follows from the document.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
+
+use super::{Desired, Inventory, assess::container_unit};
+use crate::{
+    desired::Ensure,
+    model::{Kind, Name, Observed, ResourceId, host_side_names},
+};
+
+/// Resource to the declared resources that must hold before it.
+pub type Dependencies = BTreeMap<ResourceId, BTreeSet<ResourceId>>;
+
+/// All dependencies between declared resources: a bridge before its ports, a bridge before the containers on it and
+/// their units, a container's unit before the container, a port that a container brings after that container.
+#[must_use]
+pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -> Dependencies {
+    let mut out: Dependencies = doc
+        .resources()
+        .map(|id| {
+            let after = doc.common(&id).map(|common| &common.after);
+            let named = after.into_iter().flatten().filter(|before| doc.common(before).is_some()).cloned().collect();
+            (id, named)
+        })
+        .collect();
+    let mut add = |later: ResourceId, earlier: ResourceId| {
+        if later != earlier {
+            out.entry(later).or_default().insert(earlier);
+        }
+    };
+    let is_made = |bridge: &Name| doc.bridges.get(bridge).is_some_and(|spec| spec.ensure == Ensure::Present);
+    for (name, spec) in &doc.ports {
+        if spec.ensure == Ensure::Absent {
+            continue;
+        }
+        let port = ResourceId::port(name.clone());
+        if is_made(&spec.bridge) {
+            add(port.clone(), ResourceId::bridge(spec.bridge.clone()));
+        }
+        if let Some(container) = doc.bringer(name) {
+            add(port, ResourceId::container(container.clone()));
+        }
+    }
+    for (id, spec) in &doc.containers {
+        let container = ResourceId::container(id.clone());
+        let unit = container_unit(id, observed, inventory);
+        let unit = doc.units.contains_key(&unit).then(|| ResourceId::unit(unit));
+        if let Some(bridge) = spec.bridge.as_ref().filter(|bridge| is_made(bridge)) {
+            let bridge = ResourceId::bridge(bridge.clone());
+            add(container.clone(), bridge.clone());
+            if let Some(unit) = &unit {
+                add(unit.clone(), bridge);
+            }
+        }
+        if let Some(unit) = unit {
+            add(container, unit);
+        }
+    }
+    out
+}
+
+/// Whether a resource waits for another, by however many others between them.
+#[must_use]
+pub fn waits_for(dependencies: &Dependencies, later: &ResourceId, earlier: &ResourceId) -> bool {
+    let mut seen = BTreeSet::from([later]);
+    let mut open = vec![later];
+    while let Some(id) = open.pop() {
+        for before in dependencies.get(id).into_iter().flatten() {
+            if before == earlier {
+                return true;
+            }
+            if seen.insert(before) {
+                open.push(before);
+            }
+        }
+    }
+    false
+}
+
+/// Declared resources to look at again when the facts of the key change, besides the key itself.
+#[must_use]
+pub fn dependents(doc: &Desired, inventory: &Inventory) -> BTreeMap<ResourceId, Vec<ResourceId>> {
+    let mut out: BTreeMap<ResourceId, Vec<ResourceId>> = BTreeMap::new();
+    let mut add = |of: ResourceId, look_at: ResourceId| out.entry(of).or_default().push(look_at);
+    for (id, spec) in &doc.containers {
+        let container = ResourceId::container(id.clone());
+        add(ResourceId::unit(inventory.container_unit.replace('%', id)), container.clone());
+        if let Some(bridge) = &spec.bridge {
+            add(ResourceId::bridge(bridge.clone()), container.clone());
+        }
+        if let Some(veth) = &spec.veth {
+            for port in host_side_names(veth) {
+                add(ResourceId::port(port), container.clone());
+            }
+            add(container, ResourceId::port(veth.clone()));
+        }
+    }
+    for (name, spec) in &doc.ports {
+        add(ResourceId::bridge(spec.bridge.clone()), ResourceId::port(name.clone()));
+    }
+    out
+}
+
+/// The resources in an order that respects the dependencies, kinds and names breaking ties; and those that are
+/// caught in a cycle, which no order can serve.
+pub(super) fn order(dependencies: &Dependencies) -> (Vec<ResourceId>, Vec<ResourceId>) {
+    let mut waits: BTreeMap<&ResourceId, usize> = BTreeMap::new();
+    let mut later: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
+    for (id, before) in dependencies {
+        waits.insert(id, before.iter().filter(|id| dependencies.contains_key(*id)).count());
+        for earlier in before {
+            later.entry(earlier).or_default().push(id);
+        }
+    }
+    let rank = |id: &ResourceId| (Kind::ALL.iter().position(|kind| *kind == id.kind), id.name.clone());
+    let mut ready: BinaryHeap<_> =
+        waits.iter().filter(|(_, n)| **n == 0).map(|(id, _)| Reverse((rank(id), *id))).collect();
+    let mut ordered = Vec::with_capacity(dependencies.len());
+    while let Some(Reverse((_, id))) = ready.pop() {
+        ordered.push(id.clone());
+        for next in later.get(id).into_iter().flatten() {
+            if let Some(count) = waits.get_mut(next) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(Reverse((rank(next), next)));
+                }
+            }
+        }
+    }
+    let cyclic = waits.into_iter().filter(|(_, n)| *n > 0).map(|(id, _)| id.clone()).collect();
+    (ordered, cyclic)
+}
