@@ -1,5 +1,7 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub mod systemd;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
