@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Desired, Inventory,
-    compare::{bridge_differences, is_enabled, port_differences, port_health, unit_differences},
+    compare::{bridge_differences, port_differences, port_health, unit_differences},
     desired::port_names,
     is_protected,
 };
@@ -123,7 +123,7 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
     if stops && !facts.active_triggers.is_empty() {
         out.warnings.push(format!("WillBeReactivated: {} would start it again", facts.active_triggers.join(", ")));
     }
-    if enables && !facts.has_install && !is_enabled(facts) {
+    if enables && out.present && !facts.has_install {
         out.warnings.push(format!("{name} has no [Install]: it is linked to multi-user.target instead"));
     }
     out

@@ -204,7 +204,7 @@ impl Builder<'_> {
         let mut after = before.steps.clone();
         after.extend(&own);
         let mut steps = match id.kind {
-            Kind::Unit => self.unit(id, &assessment, after),
+            Kind::Unit => self.unit(id, &assessment, &own, after),
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
@@ -220,7 +220,13 @@ impl Builder<'_> {
         Ends { steps, failed: None }
     }
 
-    fn unit(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+    fn unit(
+        &mut self,
+        id: &ResourceId,
+        assessment: &Assessment,
+        own: &BTreeSet<StepId>,
+        mut after: BTreeSet<StepId>,
+    ) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
         let unit = self.acting_name(&id.name);
         let part = UnitPart::of(spec, assessment);
@@ -231,7 +237,9 @@ impl Builder<'_> {
         let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
             let changes = assessment.changes(fields);
             let action = Action::Unit(unit.clone(), op);
-            let step = builder.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            // What there is to say of its unit file stands with that step.
+            let warnings = if own.is_empty() { assessment.warnings.clone() } else { Vec::new() };
+            let step = builder.push(id.clone(), action, changes, after.clone(), None, warnings);
             steps.insert(step);
             step
         };
