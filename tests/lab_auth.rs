@@ -158,7 +158,7 @@ fn somebody_who_lets_polkit_ask_but_has_nobody_to_answer_is_refused() {
 #[test]
 fn a_rule_that_refuses_is_obeyed() {
     let Some(lab) = enter() else { return };
-    rules(&lab, Some(r#"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"#));
+    rules(&lab, Some(r"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"));
     let before = untouched(&lab);
     for (action, calls) in GUARDED {
         for (path, method, arguments) in calls {
