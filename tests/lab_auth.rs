@@ -9,7 +9,7 @@ use op_dbus_testkit::{Lab, Outcome, STATE};
 use serde_json::json;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
-const CONTAINER: &str = "/org/opdbus/container/100";
+const CONTAINER: &str = "/org/opdbus/container/_3100";
 const RULES: &str = "/etc/polkit-1/rules.d/10-lab.rules";
 const INTERACTIVE: &str = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
 const NOT_AUTHORIZED: &str = "org.opdbus.Error.NotAuthorized";

@@ -35,7 +35,11 @@ pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
 pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Option<&BTreeSet<ResourceId>>) -> Plan {
     let mut dependencies = dependencies(doc, observed, inventory);
     if let Some(scope) = scope {
-        dependencies.retain(|id, _| scope.contains(id));
+        // A container and its declared unit are one resource: what starts the one starts the other.
+        let containers = scope.iter().filter(|id| id.kind == Kind::Container);
+        let units: BTreeSet<_> =
+            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+        dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
     let mut builder = Builder {

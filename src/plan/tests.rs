@@ -468,6 +468,19 @@ fn the_guides_document_plans_starts_and_a_plug() {
             "start unit:pve-container@101.service",
         ]
     );
+    // Asked for the container alone, its unit is started as well, for they are one resource; the others are left alone.
+    let scope = BTreeSet::from([ResourceId::container("100")]);
+    let alone = super::plan(&Desired::new(Arc::new(doc.clone())), &observe(&world), &inventory(), Some(&scope));
+    let said: Vec<_> = alone.steps.iter().map(|step| format!("{} {}", step.action.as_str(), step.subject)).collect();
+    assert_eq!(
+        said,
+        [
+            "set-unit-file unit:pve-container@100.service",
+            "daemon-reload plugin:systemd",
+            "start unit:pve-container@100.service",
+            "plug-port container:100",
+        ]
+    );
     carry_out(&plan, &mut world);
     assert_eq!(plan_for(&doc, &world), Plan::default());
 }
