@@ -314,7 +314,7 @@ async fn no_op() {
     let ports: HashMap<String, Value> = (0..DECLARED)
         .map(|number| (format!("q{number}"), json!({ "type": "internal", "tag": number % 4000 + 1 })))
         .collect();
-    let document = json!({"ovsdb": {"bridges": {"br0": {"datapath_type": "dummy", "ports": ports}}}}).to_string();
+    let document = json!({"ovsdb": {"bridges": {"br0": {"ports": ports}}}}).to_string();
     let begin = Instant::now();
     let result = daemon.set(&document).await;
     show("SetDesiredState that makes 1,000 ports, to the job's end", begin.elapsed(), None);

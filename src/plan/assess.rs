@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{
     Desired, Inventory,
     compare::{bridge_differences, port_differences, port_health, unit_differences},
-    desired::port_names,
     is_protected,
 };
 use crate::{
@@ -294,7 +293,7 @@ pub fn container_port<'a>(
     spec: &ContainerSpec,
     observed: &'a Observed,
 ) -> Option<(Name, &'a Arc<PortFacts>)> {
-    port_names(id, spec).find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
+    spec.port_names(id).into_iter().find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
 }
 
 /// The unit that runs a container: the one that was found, else what the configured template says.
