@@ -154,6 +154,31 @@ pub struct InterfaceFacts {
     pub external_ids: StringMap,
 }
 
+impl InterfaceFacts {
+    /// Whether the device behind it is gone. The userspace datapath keeps `ofport` when a device vanishes; `ifindex` 0
+    /// tells, for a device of the system. What ovs-vswitchd has not looked at yet is not gone.
+    #[must_use]
+    pub fn device_gone(&self) -> bool {
+        self.ofport.is_some_and(|ofport| ofport <= 0)
+            || !self.error.is_empty()
+            || (self.is_system_device() && self.ifindex == Some(0))
+    }
+
+    /// A device of the system, not one that Open vSwitch makes (`type` empty or `system`).
+    #[must_use]
+    pub fn is_system_device(&self) -> bool {
+        self.kind.is_empty() || self.kind == "system"
+    }
+}
+
+impl PortFacts {
+    /// Whether it is in the database and carries nothing: the devices of all its interfaces are gone.
+    #[must_use]
+    pub fn device_gone(&self) -> bool {
+        !self.interfaces.is_empty() && self.interfaces.iter().all(InterfaceFacts::device_gone)
+    }
+}
+
 /// Who runs a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Runtime {

@@ -4,6 +4,7 @@
 //! immutable [`Snapshot`], so that no read ever waits for an apply.
 
 mod facts;
+mod host_side;
 mod id;
 mod publish;
 mod secret;
@@ -14,6 +15,7 @@ pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
     Runtime, StringMap, UnitFacts, UnitJob,
 };
+pub use host_side::host_side_names;
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use publish::{Publisher, Reader};
 pub use secret::{REDACTED, is_secret_key, shown};

@@ -85,6 +85,9 @@ macro_rules! words {
         pub enum $name { $($(#[$inner])* $variant),+ }
 
         impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
             /// The word on the bus.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Desired, Inventory,
-    compare::{bridge_differences, is_enabled, port_differences, port_health, unit_differences},
-    desired::port_names,
+    compare::{bridge_differences, port_differences, port_health, unit_differences},
     is_protected,
 };
 use crate::{
@@ -123,7 +122,7 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
     if stops && !facts.active_triggers.is_empty() {
         out.warnings.push(format!("WillBeReactivated: {} would start it again", facts.active_triggers.join(", ")));
     }
-    if enables && !facts.has_install && !is_enabled(facts) {
+    if enables && out.present && !facts.has_install {
         out.warnings.push(format!("{name} has no [Install]: it is linked to multi-user.target instead"));
     }
     out
@@ -294,7 +293,7 @@ pub fn container_port<'a>(
     spec: &ContainerSpec,
     observed: &'a Observed,
 ) -> Option<(Name, &'a Arc<PortFacts>)> {
-    port_names(id, spec).find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
+    spec.port_names(id).into_iter().find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
 }
 
 /// The unit that runs a container: the one that was found, else what the configured template says.
@@ -320,7 +319,7 @@ fn assess_container(
     out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
     if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {
         out.differences.push(Difference::new("running", wanted, running));
-        block_container_unit(&mut out, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
+        block_container_unit(&mut out, doc, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
     }
     let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());
     if let Some(rivals) = rivals.filter(|_| !out.differences.is_empty()) {
@@ -347,6 +346,7 @@ fn assess_container(
 
 fn block_container_unit(
     out: &mut Assessment,
+    doc: &Desired,
     id: &Name,
     spec: &ContainerSpec,
     unit: &Name,
@@ -366,7 +366,8 @@ fn block_container_unit(
         block_protected(out, unit, facts, inventory);
     }
     let masked = facts.unit_file_state.starts_with("masked") || facts.load_state == "masked";
-    if masked && spec.running == Some(true) {
+    let unmasks = doc.units.get(unit).is_some_and(|unit| unit.masked == Some(false));
+    if masked && !unmasks && spec.running == Some(true) {
         out.block(Reason::UnitMasked, format!("{unit}, which runs container {id}, is masked: unmask it first"));
     }
 }

@@ -21,7 +21,7 @@ impl Desired {
     pub fn new(document: Arc<Document>) -> Self {
         let named = |(id, spec): (&Name, &ContainerSpec)| {
             let id = id.clone();
-            port_names(&id, spec).map(|port| (port, id.clone())).collect::<Vec<_>>()
+            spec.port_names(&id).into_iter().map(move |port| (port, id.clone()))
         };
         let bringers = document.containers.iter().flat_map(named).collect();
         Self { document, bringers }
@@ -46,13 +46,4 @@ impl Deref for Desired {
     fn deref(&self) -> &Document {
         &self.document
     }
-}
-
-/// The names that satisfy a container's `veth`: itself, and for Proxmox's first network `vethN` also `vethNi0` and,
-/// behind its firewall, `fwlnNo0`.
-pub(super) fn port_names(id: &Name, spec: &ContainerSpec) -> impl Iterator<Item = Name> + use<> {
-    let veth = spec.veth.clone();
-    let first = veth.as_deref().is_some_and(|veth| veth.strip_prefix("veth") == Some(&**id));
-    let others = first.then(|| [format!("veth{id}i0"), format!("fwln{id}o0")]);
-    veth.into_iter().chain(others.into_iter().flatten().map(Name::from))
 }

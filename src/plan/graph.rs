@@ -8,16 +8,16 @@ use std::{
 use super::{Desired, Inventory, assess::container_unit};
 use crate::{
     desired::Ensure,
-    model::{Kind, Name, Observed, ResourceId},
+    model::{Kind, Name, Observed, ResourceId, host_side_names},
 };
 
 /// Resource to the declared resources that must hold before it.
-pub(super) type Dependencies = BTreeMap<ResourceId, BTreeSet<ResourceId>>;
+pub type Dependencies = BTreeMap<ResourceId, BTreeSet<ResourceId>>;
 
 /// All dependencies between declared resources: a bridge before its ports, a bridge before the containers on it and
 /// their units, a container's unit before the container, a port that a container brings after that container.
 #[must_use]
-pub(super) fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -> Dependencies {
+pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -> Dependencies {
     let mut out: Dependencies = doc
         .resources()
         .map(|id| {
@@ -62,6 +62,24 @@ pub(super) fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inven
     out
 }
 
+/// Whether a resource waits for another, by however many others between them.
+#[must_use]
+pub fn waits_for(dependencies: &Dependencies, later: &ResourceId, earlier: &ResourceId) -> bool {
+    let mut seen = BTreeSet::from([later]);
+    let mut open = vec![later];
+    while let Some(id) = open.pop() {
+        for before in dependencies.get(id).into_iter().flatten() {
+            if before == earlier {
+                return true;
+            }
+            if seen.insert(before) {
+                open.push(before);
+            }
+        }
+    }
+    false
+}
+
 /// Declared resources to look at again when the facts of the key change, besides the key itself.
 #[must_use]
 pub fn dependents(doc: &Desired, inventory: &Inventory) -> BTreeMap<ResourceId, Vec<ResourceId>> {
@@ -74,7 +92,7 @@ pub fn dependents(doc: &Desired, inventory: &Inventory) -> BTreeMap<ResourceId, 
             add(ResourceId::bridge(bridge.clone()), container.clone());
         }
         if let Some(veth) = &spec.veth {
-            for port in [veth.to_string(), format!("veth{id}i0"), format!("fwln{id}o0")] {
+            for port in host_side_names(veth) {
                 add(ResourceId::port(port), container.clone());
             }
             add(container, ResourceId::port(veth.clone()));

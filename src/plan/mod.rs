@@ -8,11 +8,13 @@ mod export;
 mod graph;
 mod protected;
 mod step;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use assess::{Assessment, assess, container_port, container_unit};
 pub use build::{backends, plan};
 pub use desired::Desired;
 pub use export::export;
-pub use graph::dependents;
+pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use protected::is_protected;
 pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp};

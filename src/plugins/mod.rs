@@ -1,5 +1,9 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub mod lxc;
+pub mod ovsdb;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod systemd;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -18,6 +22,8 @@ use crate::{
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
+    /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
+    pub installable: bool,
 }
 
 /// Steps of one job that may run now.

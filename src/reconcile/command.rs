@@ -5,22 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    desired::Document,
+    desired::{Document, DocumentError, Fault, faults_text},
     model::{Difference, JobId, JobResult, Reader, ResourceId, StepState},
     plan::{Plan, StepId},
 };
-
-/// One fault of a document.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
-    /// JSON pointer (RFC 6901) of the place; for a syntax error the empty text.
-    pub pointer: String,
-    /// For machines: `Syntax`, `UnknownField`, `WrongType`, `DuplicateKey`, `OutOfRange`, `BadName`, `Contradiction`,
-    /// `Cycle`, `UnsupportedSection`, `MissingField`, `Empty`.
-    pub code: &'static str,
-    /// For people: what is wrong, and the remedy.
-    pub message: String,
-}
 
 /// Why the core refused. The variants are the errors `org.opdbus.Error.*`.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -48,19 +36,13 @@ pub enum CoreError {
     TooLarge(String),
 }
 
-/// All faults, a line each, as people read them in an error's message.
-fn faults_text(faults: &[Fault]) -> String {
-    let lines: Vec<String> = faults
-        .iter()
-        .map(|fault| {
-            if fault.pointer.is_empty() {
-                fault.message.clone()
-            } else {
-                format!("{}: {}", fault.pointer, fault.message)
-            }
-        })
-        .collect();
-    lines.join("\n")
+impl From<DocumentError> for CoreError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::TooLarge(message) => Self::TooLarge(message),
+            DocumentError::Invalid(faults) => Self::InvalidDocument(faults),
+        }
+    }
 }
 
 /// Who called.

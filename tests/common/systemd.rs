@@ -177,7 +177,7 @@ pub(crate) fn interest(units: &[(&str, &[&str])]) -> Interest {
     let units = units
         .iter()
         .map(|(unit, properties)| (Name::from(*unit), properties.iter().map(|name| (*name).to_owned()).collect()));
-    Interest { units: units.collect() }
+    Interest { units: units.collect(), ..Interest::default() }
 }
 
 pub(crate) fn step(id: StepId, action: Action, after: &[StepId]) -> Step {

@@ -65,8 +65,23 @@ impl Handle {
         Ok(())
     }
 
-    pub(super) async fn look(&self, interest: Interest) -> Result<Vec<Change>, PluginError> {
+    pub(super) async fn look(&self, mut interest: Interest) -> Result<Vec<Change>, PluginError> {
+        if interest.installable {
+            for unit in self.installable().await? {
+                interest.units.entry(unit).or_default();
+            }
+        }
         self.ask(|reply| Command::Look { interest, reply }).await?
+    }
+
+    /// Every unit whose file has an [Install] section that could enable it, or has; templates are no units.
+    async fn installable(&self) -> Result<Vec<Name>, CallError> {
+        let states = ["enabled", "enabled-runtime", "linked", "linked-runtime", "disabled"];
+        let reply = self.manager("ListUnitFilesByPatterns", &(&states[..], &[""; 0][..])).await?;
+        let body = reply.body();
+        let files: Vec<(&str, &str)> = body.deserialize()?;
+        let names = files.into_iter().filter_map(|(path, _)| path.rsplit('/').next());
+        Ok(names.filter(|name| !name.contains("@.")).map(Name::from).collect())
     }
 
     /// Follows that unit, and the values of these properties of it, until the receiver is dropped.

@@ -192,7 +192,7 @@ impl Sim {
 }
 
 fn interest(units: &BTreeSet<&str>) -> Interest {
-    Interest { units: units.iter().map(|unit| (Name::from(*unit), Vec::new())).collect() }
+    Interest { units: units.iter().map(|unit| (Name::from(*unit), Vec::new())).collect(), ..Interest::default() }
 }
 
 fn start() -> (Sim, Mirror) {

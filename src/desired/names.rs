@@ -1,0 +1,204 @@
+//! Names that systemd, Linux and Open vSwitch take, each beside the pattern that tells it to the schema.
+
+use crate::model::{Kind, ResourceId};
+
+/// Bytes a unit's name may have (`UNIT_NAME_MAX` of systemd's unit-name.h, less its final NUL).
+pub(super) const MAX_UNIT: usize = 255;
+
+/// Bytes a network device's name may have (`IFNAMSIZ` of linux/if.h, less its final NUL).
+pub(super) const MAX_DEVICE: usize = 15;
+
+/// Bytes the name of a port without a device of its own (patch, tunnel, bond) may have: what its object path bears.
+pub(super) const MAX_PORT: usize = 255;
+
+/// Bytes a container's id may have: a host name's label is as long.
+pub(super) const MAX_CONTAINER: usize = 64;
+
+/// Bytes a D-Bus member's name may have.
+pub(super) const MAX_PROPERTY: usize = 255;
+
+/// Types of unit, the suffixes of their names (systemd.unit(5)).
+const UNIT_TYPES: [&str; 11] =
+    ["service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope"];
+
+/// [`unit`], as a pattern.
+pub(super) const UNIT_PATTERN: &str = r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\@-]+)?\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$";
+
+/// Characters of a bridge's, port's or device's name, as a pattern.
+pub(super) const NETWORK_PATTERN: &str = r"^[^\s\u0000-\u001f\u007f-\u009f/:]+$";
+
+/// [`container`], as a pattern.
+pub(super) const CONTAINER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
+
+/// [`property`], as a pattern.
+pub(super) const PROPERTY_PATTERN: &str = "^[A-Z][A-Za-z0-9]*$";
+
+/// Whether a document can name that resource: not all that backends hold has a name that a document takes.
+#[must_use]
+pub fn can_say(id: &ResourceId) -> bool {
+    let check = match id.kind {
+        Kind::Unit => unit,
+        Kind::Bridge => device,
+        Kind::Port => port,
+        Kind::Container => container,
+    };
+    check(&id.name).is_ok()
+}
+
+/// The name of one unit: plain or an instance, not a template (systemd's `unit_name_is_valid`).
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn unit(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    if name.len() > MAX_UNIT {
+        return Err("is longer than the 255 bytes that systemd allows");
+    }
+    let Some((stem, suffix)) = name.rsplit_once('.') else {
+        return Err("has no type: a unit's name ends in .service, .socket, .mount, ...");
+    };
+    if !UNIT_TYPES.contains(&suffix) {
+        return Err("has no known type: a unit's name ends in .service, .socket, .mount, ...");
+    }
+    if stem.is_empty() || stem.starts_with('@') {
+        return Err("has nothing before its type or its @");
+    }
+    if !stem.bytes().all(allowed) {
+        return Err(
+            "holds a character that systemd does not allow: ASCII letters, digits and : - _ . \\ @ it may hold \
+                    (other characters escaped as systemd-escape(1) does)",
+        );
+    }
+    if stem.split_once('@').is_some_and(|(_, instance)| instance.is_empty()) {
+        return Err("is a template: name an instance of it, as in name@instance.service");
+    }
+    Ok(())
+}
+
+/// The name of a network device: a bridge's, a container's veth, a bond's interface (Linux' `dev_valid_name`).
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn device(name: &str) -> Result<(), &'static str> {
+    if name.len() > MAX_DEVICE {
+        return Err("is longer than the 15 bytes that Linux allows for a network device");
+    }
+    port(name)
+}
+
+/// The name of a port, with a device of its own or without.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn port(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.len() > MAX_PORT {
+        return Err("is longer than 255 bytes");
+    }
+    if name == "." || name == ".." {
+        return Err("is the name of a folder, not of a network device");
+    }
+    if name.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '/' || letter == ':') {
+        return Err("holds a character that no network device's name may hold: a space, a control character, / or :");
+    }
+    Ok(())
+}
+
+/// The id of a container.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn container(id: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if id.is_empty() || id.len() > MAX_CONTAINER || !id.bytes().all(allowed) {
+        return Err("is no container's id: 1 to 64 ASCII letters, digits and _ . - it may have");
+    }
+    Ok(())
+}
+
+/// The name of a unit's property on D-Bus.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn property(name: &str) -> Result<(), &'static str> {
+    let camel = name.starts_with(|first: char| first.is_ascii_uppercase());
+    if !camel || name.len() > MAX_PROPERTY || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err("is no property's name: they are spelt as on D-Bus, as in CPUWeight");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Check = fn(&str) -> Result<(), &'static str>;
+
+    /// Holds a check and its pattern to the same verdict.
+    fn verdicts(check: Check, pattern: &str, good: &[&str], bad: &[&str]) {
+        let pattern = regex::Regex::new(pattern).unwrap();
+        for name in good {
+            assert_eq!(check(name), Ok(()), "{name:?}");
+            assert!(pattern.is_match(name), "{name:?}");
+        }
+        for name in bad {
+            assert!(check(name).is_err(), "{name:?}");
+            // Lengths, and the names of folders, stand beside the patterns in the schema.
+            assert!(!pattern.is_match(name) || name.len() > MAX_DEVICE || name.starts_with('.'), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn units() {
+        let long = "u".repeat(MAX_UNIT - ".service".len()) + ".service";
+        let good = [
+            "nginx.service",
+            "pve-container@100.service",
+            "dev-disk-by\\x2dlabel-a.device",
+            "a@b@c.timer",
+            "-.mount",
+            "a:b_c.d.scope",
+            "system-getty.slice",
+            &long,
+        ];
+        let too_long = "u".repeat(300 - ".service".len()) + ".service";
+        let bad = [
+            "",
+            "nginx",
+            ".service",
+            "@.service",
+            "@a.service",
+            "getty@.service",
+            "a/b.service",
+            "a\nb.service",
+            "nginx.service\n",
+            "a b.service",
+            "ü.service",
+            "nginx.servic",
+            "nginx.snapshot",
+            "nginx.",
+            "a\0.service",
+            &too_long,
+        ];
+        verdicts(unit, UNIT_PATTERN, &good, &bad);
+    }
+
+    #[test]
+    fn network_names() {
+        let good = ["ovsbr0", "a", "veth100i0", "br-int", "eth0.10", "br\u{fc}cke", "abcdefghijklmno", "@#"];
+        let bad = ["", ".", "..", "a/b", "a:1", "a b", "a\n", "a\u{a0}b", "a\0", "a\u{85}", "abcdefghijklmnop"];
+        verdicts(device, NETWORK_PATTERN, &good, &bad);
+        assert_eq!(port("patch-provnet-52e4ab5c-to-br-int"), Ok(()));
+        assert!(port(&"p".repeat(MAX_PORT + 1)).is_err());
+    }
+
+    #[test]
+    fn containers_and_properties() {
+        let long = "c".repeat(MAX_CONTAINER + 1);
+        verdicts(container, CONTAINER_PATTERN, &["100", "web-1.example_a"], &["", "a/b", "a b", "ä", "1\n", &long]);
+        let bad = ["", "cpuWeight", "CPU_Weight", "Ä", "A B", "1A", "A\n"];
+        verdicts(property, PROPERTY_PATTERN, &["CPUWeight", "IOReadBandwidthMax", "A1"], &bad);
+    }
+}

@@ -1,0 +1,110 @@
+//! From the typed form back to JSON.
+
+use std::collections::BTreeMap;
+
+use crate::model::DriftPolicy;
+
+use super::{
+    document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
+    form::{
+        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field,
+    },
+    node::MAX_BYTES,
+};
+
+/// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
+/// is short enough then to be read again. [`super::parse`] makes the same document of it, if every port's bridge is
+/// declared.
+#[must_use]
+pub fn spell(document: &Document) -> String {
+    let units = document.units.iter().map(|(name, spec)| (name.as_ref(), unit(spec)));
+    let mut bridges: BTreeMap<&str, BridgeForm<'_>> =
+        document.bridges.iter().map(|(name, spec)| (name.as_ref(), bridge(spec))).collect();
+    for (name, spec) in &document.ports {
+        bridges.entry(&spec.bridge).or_default().ports.insert(name, port(spec));
+    }
+    let form = DocumentForm {
+        version: Some(super::decode::VERSION),
+        drift: Some(document.drift).filter(|drift| *drift != DriftPolicy::default()).map(DriftPolicy::as_str),
+        prune: document.prune,
+        allow_empty: document.allow_empty,
+        systemd: SystemdForm { units: units.collect() },
+        ovsdb: OvsdbForm { bridges },
+        lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+    };
+    // Serialising fails for maps whose keys are no texts; there are none.
+    let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
+    if text.len() >= MAX_BYTES {
+        text = serde_json::to_string(&form).unwrap_or_default();
+    }
+    text.push('\n');
+    text
+}
+
+fn common(common: &Common) -> CommonForm {
+    CommonForm {
+        after: common.after.iter().map(ToString::to_string).collect(),
+        drift: common.drift.map(DriftPolicy::as_str),
+    }
+}
+
+fn map(map: &OptionalMap) -> Option<&OptionalMap> {
+    Some(map).filter(|map| !map.is_empty())
+}
+
+fn unit(spec: &UnitSpec) -> UnitForm<'_> {
+    UnitForm {
+        enabled: spec.enabled,
+        masked: spec.masked,
+        active_state: spec.active_state,
+        properties: Some(&spec.properties).filter(|properties| !properties.is_empty()),
+        allow_protected: spec.allow_protected,
+        common: common(&spec.common),
+    }
+}
+
+fn bridge(spec: &BridgeSpec) -> BridgeForm<'_> {
+    BridgeForm {
+        ensure: spec.ensure,
+        exclusive: spec.exclusive,
+        datapath_type: spec.datapath_type.as_deref(),
+        fail_mode: field(&spec.fail_mode),
+        stp_enable: spec.stp_enable,
+        rstp_enable: spec.rstp_enable,
+        mcast_snooping_enable: spec.mcast_snooping_enable,
+        controllers: spec.controllers.as_ref(),
+        external_ids: map(&spec.external_ids),
+        other_config: map(&spec.other_config),
+        ports: BTreeMap::new(),
+        common: common(&spec.common),
+    }
+}
+
+fn port(spec: &PortSpec) -> PortForm<'_> {
+    PortForm {
+        ensure: spec.ensure,
+        kind: spec.kind.as_deref(),
+        tag: field(&spec.tag),
+        trunks: spec.trunks.as_ref(),
+        vlan_mode: field(&spec.vlan_mode),
+        options: map(&spec.options),
+        mtu_request: field(&spec.mtu_request),
+        external_ids: map(&spec.external_ids),
+        other_config: map(&spec.other_config),
+        interfaces: spec.interfaces.as_ref(),
+        bond_mode: field(&spec.bond_mode),
+        lacp: field(&spec.lacp),
+        common: common(&spec.common),
+    }
+}
+
+fn container<'d>(id: &'d str, spec: &'d ContainerSpec) -> ContainerForm<'d> {
+    ContainerForm {
+        id,
+        veth: spec.veth.as_deref(),
+        bridge: spec.bridge.as_deref(),
+        running: spec.running,
+        allow_protected: spec.allow_protected,
+        common: common(&spec.common),
+    }
+}

@@ -1,0 +1,328 @@
+//! The simulated twin of systemd and Open vSwitch: a world in memory that carries steps out as the real ones would,
+//! for property tests and for faults that the real ones will not produce on demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    desired::{BridgeSpec, Ensure, OptionalMap, PortSpec, Want},
+    model::{BridgeFacts, Change, InterfaceFacts, Name, PortFacts, Reason, StepState, StringMap, UnitFacts},
+    plan::{Action, BridgeOp, OWNER_KEY, PortOp, Step, UnitOp},
+};
+
+/// How a step went.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) state: StepState,
+    pub(crate) reason: Reason,
+    pub(crate) retry: bool,
+    pub(crate) wrote: bool,
+}
+
+impl Outcome {
+    fn done(wrote: bool) -> Self {
+        Self { state: StepState::Done, reason: Reason::None, retry: false, wrote }
+    }
+
+    fn failed(reason: Reason, retry: bool) -> Self {
+        Self { state: StepState::Failed, reason, retry, wrote: false }
+    }
+}
+
+/// The world.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct World {
+    pub(crate) units: BTreeMap<Name, UnitFacts>,
+    pub(crate) bridges: BTreeMap<Name, BridgeFacts>,
+    pub(crate) ports: BTreeMap<Name, PortFacts>,
+    /// Units whose start fails.
+    pub(crate) broken_units: BTreeSet<Name>,
+    /// Unit to the port (and bridge) that its start plugs in, as a container's hook does.
+    pub(crate) hooks: BTreeMap<Name, (Name, Name)>,
+    /// Everything refuses with a passing fault.
+    pub(crate) away: bool,
+    machine: String,
+    uuids: u64,
+}
+
+impl World {
+    pub(crate) fn new(machine: &str) -> Self {
+        Self { machine: machine.to_owned(), ..Self::default() }
+    }
+
+    /// A unit that exists, as a plain service.
+    pub(crate) fn add_unit(&mut self, name: &str, file_state: &str, active: &str) {
+        let facts = UnitFacts {
+            id: name.to_owned(),
+            load_state: if file_state == "masked" { "masked" } else { "loaded" }.to_owned(),
+            active_state: active.to_owned(),
+            unit_file_state: file_state.to_owned(),
+            unit_path: "/unit".to_owned(),
+            fragment_path: format!("/usr/lib/systemd/system/{name}"),
+            has_install: file_state != "static",
+            result: "success".to_owned(),
+            ..UnitFacts::default()
+        };
+        self.units.insert(name.into(), facts);
+    }
+
+    /// A bridge with its local port.
+    pub(crate) fn add_bridge(&mut self, name: &str) {
+        let local = self.new_port(name, name, "internal");
+        let ports = [Name::from(name)].into_iter().collect();
+        let facts =
+            BridgeFacts { uuid: self.uuid(), datapath_type: "netdev".to_owned(), ports, ..BridgeFacts::default() };
+        self.bridges.insert(name.into(), facts);
+        self.ports.insert(name.into(), local);
+    }
+
+    /// A port that works.
+    pub(crate) fn add_port(&mut self, bridge: &str, name: &str, kind: &str) {
+        let facts = self.new_port(bridge, name, kind);
+        self.ports.insert(name.into(), facts);
+        if let Some(bridge) = self.bridges.get_mut(bridge) {
+            bridge.ports.insert(name.into());
+        }
+    }
+
+    pub(crate) fn remove_port(&mut self, name: &str) {
+        if let Some(port) = self.ports.remove(name)
+            && let Some(bridge) = self.bridges.get_mut(&port.bridge)
+        {
+            bridge.ports.remove(name);
+        }
+    }
+
+    fn new_port(&mut self, bridge: &str, name: &str, kind: &str) -> PortFacts {
+        PortFacts {
+            uuid: self.uuid(),
+            bridge: bridge.into(),
+            interfaces: vec![interface(name, kind)],
+            ..PortFacts::default()
+        }
+    }
+
+    fn uuid(&mut self) -> String {
+        self.uuids += 1;
+        format!("{:032x}", self.uuids)
+    }
+
+    /// What systemd's plugin mirrors of it.
+    pub(crate) fn systemd(&self, asked: impl IntoIterator<Item = Name>) -> Vec<Change> {
+        let missing = |name: &Name| {
+            Change::Unit(name.clone(), UnitFacts { load_state: "not-found".to_owned(), ..UnitFacts::default() })
+        };
+        let mut out: Vec<Change> =
+            self.units.iter().map(|(name, facts)| Change::Unit(name.clone(), facts.clone())).collect();
+        out.extend(asked.into_iter().filter(|name| !self.units.contains_key(name)).map(|name| missing(&name)));
+        out
+    }
+
+    /// What ovsdb's plugin mirrors of it.
+    pub(crate) fn ovsdb(&self) -> Vec<Change> {
+        let bridges = self.bridges.iter().map(|(name, facts)| Change::Bridge(name.clone(), facts.clone()));
+        bridges.chain(self.ports.iter().map(|(name, facts)| Change::Port(name.clone(), facts.clone()))).collect()
+    }
+
+    /// Carries one step out.
+    pub(crate) fn apply(&mut self, step: &Step) -> Outcome {
+        if self.away {
+            return Outcome::failed(Reason::BackendAway, true);
+        }
+        let before = self.clone();
+        let outcome = match &step.action {
+            Action::Unit(name, op) => self.unit(name, op),
+            Action::ReloadSystemd => {
+                self.units.values_mut().for_each(|unit| unit.need_daemon_reload = false);
+                Outcome::done(true)
+            }
+            Action::Bridge(name, op) => self.bridge(name, op),
+            Action::Port(name, op) => self.port(name, op),
+            Action::Nothing => Outcome::failed(Reason::Internal, false),
+        };
+        let wrote = outcome.wrote && *self != before;
+        Outcome { wrote, ..outcome }
+    }
+
+    fn unit(&mut self, name: &Name, op: &UnitOp) -> Outcome {
+        if matches!(op, UnitOp::Files { mask: true, .. }) && !self.units.contains_key(name) {
+            // systemd masks also what is not there.
+            self.add_unit(name, "masked", "inactive");
+        }
+        let Some(unit) = self.units.get_mut(name) else { return Outcome::failed(Reason::UnitNotFound, false) };
+        match op {
+            UnitOp::Stop => unit.active_state = "inactive".to_owned(),
+            UnitOp::Start | UnitOp::Restart => {
+                if unit.load_state == "masked" {
+                    return Outcome::failed(Reason::UnitMasked, false);
+                }
+                if self.broken_units.contains(name) {
+                    unit.active_state = "failed".to_owned();
+                    return Outcome::failed(Reason::JobFailed, false);
+                }
+                unit.active_state = "active".to_owned();
+                if let Some((port, bridge)) = self.hooks.get(name).cloned() {
+                    self.remove_port(&port);
+                    self.add_port(&bridge, &port, "");
+                }
+            }
+            UnitOp::Files { unmask, enable, mask } => {
+                if *unmask {
+                    "disabled".clone_into(&mut unit.unit_file_state);
+                    "loaded".clone_into(&mut unit.load_state);
+                }
+                match enable {
+                    Some(true) => "enabled".clone_into(&mut unit.unit_file_state),
+                    Some(false) => {
+                        (if unit.has_install { "disabled" } else { "static" }).clone_into(&mut unit.unit_file_state);
+                    }
+                    None => {}
+                }
+                if *mask {
+                    "masked".clone_into(&mut unit.unit_file_state);
+                    "masked".clone_into(&mut unit.load_state);
+                }
+            }
+            UnitOp::SetProperties(values) => unit.properties.extend(values.clone()),
+        }
+        Outcome::done(true)
+    }
+
+    fn bridge(&mut self, name: &Name, op: &BridgeOp) -> Outcome {
+        match op {
+            BridgeOp::Add(spec) => {
+                if !self.bridges.contains_key(name) {
+                    self.add_bridge(name);
+                    let machine = self.machine.clone();
+                    if let Some(bridge) = self.bridges.get_mut(name) {
+                        bridge.external_ids.insert(OWNER_KEY.to_owned(), machine);
+                    }
+                }
+                self.set_bridge(name, spec)
+            }
+            BridgeOp::Set(spec) => self.set_bridge(name, spec),
+            BridgeOp::Delete => {
+                for port in self.bridges.remove(name).map(|bridge| bridge.ports).unwrap_or_default() {
+                    self.ports.remove(&port);
+                }
+                Outcome::done(true)
+            }
+        }
+    }
+
+    fn set_bridge(&mut self, name: &Name, spec: &BridgeSpec) -> Outcome {
+        let Some(bridge) = self.bridges.get_mut(name) else { return Outcome::failed(Reason::Contended, true) };
+        if let Some(kind) = &spec.datapath_type {
+            bridge.datapath_type = stored(kind);
+        }
+        set_text(&mut bridge.fail_mode, &spec.fail_mode, |mode| mode.as_str());
+        set(&mut bridge.stp_enable, spec.stp_enable);
+        set(&mut bridge.rstp_enable, spec.rstp_enable);
+        set(&mut bridge.mcast_snooping_enable, spec.mcast_snooping_enable);
+        set(&mut bridge.controllers, spec.controllers.clone());
+        set_map(&mut bridge.external_ids, &spec.external_ids);
+        set_map(&mut bridge.other_config, &spec.other_config);
+        Outcome::done(true)
+    }
+
+    fn port(&mut self, name: &Name, op: &PortOp) -> Outcome {
+        let spec = match op {
+            PortOp::Delete => {
+                self.remove_port(name);
+                return Outcome::done(true);
+            }
+            PortOp::Add(spec)
+            | PortOp::Set(spec)
+            | PortOp::Move(spec)
+            | PortOp::Recreate(spec)
+            | PortOp::Plug(spec) => spec,
+        };
+        if spec.ensure == Ensure::Absent || !self.bridges.contains_key(&spec.bridge) {
+            return Outcome::failed(Reason::BridgeMissing, false);
+        }
+        if matches!(op, PortOp::Recreate(_)) {
+            self.remove_port(name);
+        }
+        if let Some(port) = self.ports.get(name).filter(|port| port.bridge != spec.bridge).cloned() {
+            self.remove_port(name);
+            self.ports.insert(name.clone(), PortFacts { bridge: spec.bridge.clone(), ..port });
+        } else if !self.ports.contains_key(name) {
+            let mut port = self.new_port(&spec.bridge, name, "");
+            port.external_ids.insert(OWNER_KEY.to_owned(), self.machine.clone());
+            self.ports.insert(name.clone(), port);
+        }
+        if let Some(bridge) = self.bridges.get_mut(&spec.bridge) {
+            bridge.ports.insert(name.clone());
+        }
+        let Some(port) = self.ports.get_mut(name) else { return Outcome::failed(Reason::Internal, false) };
+        set_port(name, port, spec);
+        Outcome::done(true)
+    }
+}
+
+fn interface(name: &str, kind: &str) -> InterfaceFacts {
+    InterfaceFacts {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        ofport: Some(1),
+        ifindex: Some(7),
+        ..InterfaceFacts::default()
+    }
+}
+
+fn set_port(name: &str, port: &mut PortFacts, spec: &PortSpec) {
+    if let Some(devices) = &spec.interfaces {
+        port.interfaces = devices.iter().map(|device| interface(device, "")).collect();
+    } else if spec.kind.is_some() && (port.interfaces.len() != 1 || port.interfaces.iter().any(|i| i.name != name)) {
+        port.interfaces = vec![interface(name, "")];
+    }
+    set_number(&mut port.tag, &spec.tag);
+    set(&mut port.trunks, spec.trunks.clone());
+    set_text(&mut port.vlan_mode, &spec.vlan_mode, |mode| mode.as_str());
+    set_text(&mut port.bond_mode, &spec.bond_mode, |mode| mode.as_str());
+    set_text(&mut port.lacp, &spec.lacp, |lacp| lacp.as_str());
+    set_map(&mut port.external_ids, &spec.external_ids);
+    set_map(&mut port.other_config, &spec.other_config);
+    let own = port.interfaces.iter().position(|interface| interface.name == name).unwrap_or(0);
+    if let Some(own) = port.interfaces.get_mut(own) {
+        if let Some(kind) = &spec.kind {
+            own.kind = stored(kind);
+        }
+        set_number(&mut own.mtu_request, &spec.mtu_request);
+        set_map(&mut own.options, &spec.options);
+    }
+}
+
+fn stored(kind: &str) -> String {
+    if kind == "system" { String::new() } else { kind.to_owned() }
+}
+
+fn set<T>(field: &mut T, wanted: Option<T>) {
+    if let Some(wanted) = wanted {
+        *field = wanted;
+    }
+}
+
+fn set_text<T>(field: &mut String, wanted: &Want<T>, word: impl Fn(&T) -> &'static str) {
+    match wanted {
+        Want::Unmanaged => {}
+        Want::Unset => field.clear(),
+        Want::Is(wanted) => word(wanted).clone_into(field),
+    }
+}
+
+fn set_number<T: Copy>(field: &mut Option<T>, wanted: &Want<T>) {
+    match wanted {
+        Want::Unmanaged => {}
+        Want::Unset => *field = None,
+        Want::Is(wanted) => *field = Some(*wanted),
+    }
+}
+
+fn set_map(field: &mut StringMap, wanted: &OptionalMap) {
+    for (key, value) in wanted {
+        match value {
+            Some(value) => field.insert(key.clone(), value.clone()),
+            None => field.remove(key),
+        };
+    }
+}

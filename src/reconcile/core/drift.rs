@@ -1,0 +1,202 @@
+//! Drift: told always, put back by policy, and given up on before it becomes a fight. Also what a job could not do
+//! and can be done now.
+
+use std::collections::BTreeSet;
+
+use super::{Core, JobKind, Notice};
+use crate::{
+    model::{DriftPolicy, Kind, OP_DBUS_UID, Reason, ResourceId, Status},
+    plan::{Assessment, backends},
+    reconcile::Caller,
+};
+
+use super::Effect;
+
+/// Why a resource is to be looked at by a job of op-dbus's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It drifted.
+    Drift,
+    /// Its generation's job could not bring it about.
+    Pending,
+}
+
+/// When, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    at: u64,
+    why: Why,
+}
+
+impl Core {
+    /// Decides what follows from a resource that is out of sync with nothing under way for it.
+    pub(super) fn consider(&mut self, id: &ResourceId, assessment: &Assessment, status: Status, was_stuck: bool) {
+        let settle = self.settle_time(id, assessment);
+        let explicit = self.wanted.desired.common(id).and_then(|common| common.drift);
+        let policy = self.wanted.desired.drift_policy(id);
+        let now = self.now.boot_usec;
+        let busy = self.is_busy(id);
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        if busy || assessment.settling || assessment.differences.is_empty() {
+            return;
+        }
+        if track.achieved && status != Status::Blocked && track.told != assessment.differences {
+            if track.told.is_empty() {
+                self.state.drifts_total += 1;
+            }
+            track.told.clone_from(&assessment.differences);
+            let differences = assessment.differences.clone();
+            self.effects.push(Effect::Notice(Notice::DriftDetected { resource: id.clone(), differences }));
+        }
+        if status == Status::Blocked || track.gave_up {
+            return;
+        }
+        let replug = track.replugged && explicit != Some(DriftPolicy::Report);
+        // What was blocked or unknown and is not any more is taken up: its generation has not been brought about yet.
+        let freed = !track.achieved && was_stuck;
+        let due = match &track.failure {
+            Some((.., true)) => {
+                Some(Due { at: now + retry_wait(id, track.retries, &self.settings), why: Why::Pending })
+            }
+            // Refused for a standing reason: wait for an event that frees it, or a new generation.
+            Some(_) if !(track.achieved && policy == DriftPolicy::Enforce) => None,
+            _ if freed => Some(Due { at: now, why: Why::Pending }),
+            _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),
+            _ if replug => Some(Due { at: now, why: Why::Drift }),
+            _ => None,
+        };
+        match due {
+            // A wait that runs already is not begun anew by each further event.
+            Some(due) => {
+                self.due.entry(id.clone()).or_insert(due);
+            }
+            None => {
+                self.due.remove(id);
+            }
+        }
+    }
+
+    /// A unit that somebody's systemd job stopped is first let settle: it may be on its way up again.
+    fn settle_time(&self, id: &ResourceId, assessment: &Assessment) -> u64 {
+        let unit = match id.kind {
+            Kind::Unit => id.name.clone(),
+            Kind::Container => self.container_unit(&id.name),
+            Kind::Bridge | Kind::Port => return 0,
+        };
+        let stopped = self.view.observed.units.get(&unit).is_some_and(|facts| facts.active_state == "inactive");
+        let activity = assessment.differences.iter().any(|d| d.field == "active_state" || d.field == "running");
+        if stopped && activity { self.settings.stop_settle } else { 0 }
+    }
+
+    fn is_busy(&self, id: &ResourceId) -> bool {
+        backends(&self.wanted.desired, id).iter().any(|plugin| self.backings.get(plugin).is_none_or(|b| b.busy))
+    }
+
+    pub(super) fn next_due(&self) -> Option<u64> {
+        // While a job writes, its end is the next occasion.
+        if self.writer.is_some() {
+            return None;
+        }
+        self.due.iter().filter(|(id, _)| !self.is_busy(id) && self.is_ready(id)).map(|(_, due)| due.at).min()
+    }
+
+    fn is_ready(&self, id: &ResourceId) -> bool {
+        backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin))
+    }
+
+    /// Starts jobs for all that is due now.
+    pub(super) fn take_up_due(&mut self) {
+        if self.due.is_empty()
+            || self.writer.is_some()
+            || !self.queue.is_empty()
+            || self.start_job_at.is_some()
+            || self.shutting_down
+        {
+            return;
+        }
+        let now = self.now.boot_usec;
+        let due: Vec<(ResourceId, Due)> = self
+            .due
+            .iter()
+            .filter(|(id, due)| due.at <= now && !self.is_busy(id) && self.is_ready(id))
+            .map(|(id, due)| (id.clone(), *due))
+            .collect();
+        let mut drift = BTreeSet::new();
+        let mut pending = BTreeSet::new();
+        for (id, due) in due {
+            self.due.remove(&id);
+            if !self.may_correct(&id) {
+                continue;
+            }
+            if due.why == Why::Drift {
+                drift.insert(id)
+            } else {
+                pending.insert(id)
+            };
+        }
+        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
+        for (kind, scope) in [(JobKind::Reconcile, pending), (JobKind::Drift, drift)] {
+            if !scope.is_empty() {
+                self.enqueue(kind, Some(scope), own());
+            }
+        }
+    }
+
+    /// Counts a correction; `false` once there were too many: then op-dbus only reports.
+    fn may_correct(&mut self, id: &ResourceId) -> bool {
+        let now = self.now.boot_usec;
+        let settings = self.settings;
+        let Some(track) = self.tracks.get_mut(id) else { return false };
+        while track.corrections.front().is_some_and(|at| at + settings.corrections_window <= now) {
+            track.corrections.pop_front();
+        }
+        if matches!(track.failure, Some((.., true))) {
+            // A passing fault is tried again for as long as it passes not: the wait between grows to its bound.
+            return true;
+        }
+        if track.corrections.len() >= settings.corrections {
+            track.gave_up = true;
+            self.dirty.insert(id.clone());
+            tracing::warn!(resource = %id, reason = %Reason::TooManyCorrections,
+                "{id} was put back {} times in {} s: only reported until the next generation or Reconcile",
+                settings.corrections, settings.corrections_window / super::SECOND);
+            return false;
+        }
+        track.corrections.push_back(now);
+        true
+    }
+
+    /// Something that waited in vain may try again.
+    pub(super) fn release(&mut self, id: &ResourceId) {
+        let at = self.now.boot_usec;
+        self.held_up.remove(id);
+        if let Some(track) = self.tracks.get_mut(id) {
+            track.failure = None;
+            self.due.insert(id.clone(), Due { at, why: Why::Pending });
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    /// A call asks for it anew: what was given up on or failed gets a fresh chance.
+    pub(super) fn forgive(&mut self, scope: Option<&BTreeSet<ResourceId>>) {
+        for (id, track) in &mut self.tracks {
+            if scope.is_none_or(|scope| scope.contains(id)) {
+                if track.gave_up || track.failure.is_some() {
+                    self.dirty.insert(id.clone());
+                }
+                track.gave_up = false;
+                track.corrections.clear();
+                track.retries = 0;
+                self.due.remove(id);
+            }
+        }
+    }
+}
+
+/// The wait before try number `tries`: doubling, with up to a quarter of jitter, which comes from the name so that
+/// planning stays a function of its inputs.
+fn retry_wait(id: &ResourceId, tries: u32, settings: &super::Settings) -> u64 {
+    let wait = settings.retry_first.saturating_mul(1 << tries.saturating_sub(1).min(20)).min(settings.retry_last);
+    let hash = id.name.bytes().fold(u64::from(tries), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    wait - hash % (wait / 4).max(1)
+}

@@ -1,0 +1,504 @@
+//! Jobs: queued, run one at a time, finished, kept for a while.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Core, Effect, Notice, Now, no_plan,
+    run::{Run, Stage},
+};
+use crate::{
+    model::{
+        JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
+        Subject,
+    },
+    plan::{Action, Plan, StepId, backends},
+    plugins::Work,
+    reconcile::{Caller, CoreError},
+};
+
+/// Job numbers in hand below which more are asked for.
+const FEW_NUMBERS: u64 = 64;
+
+impl Core {
+    /// `Reconcile`, of everything or of one resource.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no generation, or the document does not name the resource.
+    pub fn reconcile(&mut self, target: Option<ResourceId>, caller: Caller, now: Now) -> Result<JobId, CoreError> {
+        self.now = now;
+        if self.wanted.generation == 0 {
+            return Err(CoreError::NotFound("there is no desired state yet: call SetDesiredState first".to_owned()));
+        }
+        if let Some(id) = target.as_ref().filter(|id| self.wanted.desired.common(id).is_none()) {
+            return Err(CoreError::NotFound(format!(
+                "the document does not name {id}: there is nothing to reconcile it with"
+            )));
+        }
+        let scope = target.map(|id| BTreeSet::from([id]));
+        self.forgive(scope.as_ref());
+        if scope.is_none() {
+            self.start_job_at = None;
+        }
+        Ok(self.enqueue(JobKind::Reconcile, scope, caller))
+    }
+
+    /// `Job.Cancel`: what has begun finishes, the rest is skipped.
+    ///
+    /// # Errors
+    /// `NotFound` for a job that is over or never was.
+    pub fn cancel(&mut self, job: JobId, now: Now) -> Result<(), CoreError> {
+        self.now = now;
+        if !self.runs.contains_key(&job) {
+            return Err(CoreError::NotFound(format!("job {job} is over, or never was")));
+        }
+        self.stop(job, JobResult::Cancelled);
+        Ok(())
+    }
+
+    /// A new generation takes over from all jobs that work towards the document.
+    pub(super) fn supersede(&mut self) {
+        let is_towards = |run: &Run| matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
+        let jobs: Vec<JobId> = self.runs.iter().filter(|(_, run)| is_towards(run)).map(|(id, _)| *id).collect();
+        for job in jobs {
+            self.stop(job, JobResult::Superseded);
+        }
+    }
+
+    pub(super) fn stop(&mut self, job: JobId, result: JobResult) {
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        let changed = run.stop(result);
+        if run.stage != Stage::Running {
+            run.begin(no_plan());
+        }
+        self.show_steps(job, &changed);
+    }
+
+    pub(super) fn enqueue(&mut self, kind: JobKind, scope: Option<BTreeSet<ResourceId>>, caller: Caller) -> JobId {
+        let target = match &scope {
+            Some(scope) if scope.len() == 1 => scope.first().cloned().map_or(Subject::State, Subject::Resource),
+            _ => Subject::State,
+        };
+        let job = self.new_job(kind, target, &caller);
+        match &scope {
+            Some(scope) => self.dirty.extend(scope.iter().cloned()),
+            None => self.dirty.extend(self.wanted.desired.resources()),
+        }
+        self.runs.insert(job, Run::new(kind, scope, caller));
+        self.queue.push_back(job);
+        if self.shutting_down {
+            self.stop(job, JobResult::Cancelled);
+        }
+        job
+    }
+
+    pub(super) fn new_job(&mut self, kind: JobKind, target: Subject, caller: &Caller) -> JobId {
+        let job = self.next_job;
+        self.next_job += 1;
+        if self.next_job + FEW_NUMBERS == self.jobs_end {
+            self.effects.push(Effect::ReserveJobs);
+        }
+        let facts = JobFacts {
+            generation: self.wanted.generation,
+            kind,
+            target,
+            state: JobState::Queued,
+            result: None,
+            message: String::new(),
+            progress: 0.0,
+            steps: imbl::OrdMap::new(),
+            started_usec: 0,
+            finished_usec: 0,
+            caller_uid: caller.uid,
+        };
+        self.view.jobs.insert(job, Arc::new(facts));
+        job
+    }
+
+    fn change_job(&mut self, job: JobId, change: impl FnOnce(&mut JobFacts)) {
+        if let Some(facts) = self.view.jobs.get(&job) {
+            let mut facts = (**facts).clone();
+            change(&mut facts);
+            self.view.jobs.insert(job, Arc::new(facts));
+        }
+    }
+
+    /// At op-dbus's own start: once the backends have answered, or have had their time.
+    pub(super) fn start_first_job(&mut self) {
+        let Some(at) = self.start_job_at else { return };
+        let answered = self.backings.values().all(|backing| backing.answered);
+        if answered || at <= self.now.boot_usec {
+            self.start_job_at = None;
+            self.forgive(None);
+            self.enqueue(JobKind::Reconcile, None, Caller { uid: OP_DBUS_UID, ..Caller::default() });
+        }
+    }
+
+    /// Moves every job as far as it can go.
+    pub(super) fn advance(&mut self) {
+        loop {
+            let over: Vec<JobId> = self.runs.iter().filter(|(_, run)| run.is_over()).map(|(job, _)| *job).collect();
+            let ended = !over.is_empty();
+            for job in over {
+                self.finish(job);
+            }
+            if self.writer.is_none()
+                && let Some(job) = self.queue.pop_front()
+            {
+                self.writer = Some(job);
+                self.begin(job);
+            }
+            self.plan_writer();
+            let running: Vec<JobId> =
+                self.runs.iter().filter(|(_, run)| run.stage == Stage::Running).map(|(job, _)| *job).collect();
+            for job in running {
+                self.hand_out(job);
+            }
+            let more = self.runs.values().any(Run::is_over) || (self.writer.is_none() && !self.queue.is_empty());
+            if !ended && !more {
+                return;
+            }
+        }
+    }
+
+    /// A job's turn has come.
+    pub(super) fn begin(&mut self, job: JobId) {
+        let now = self.now;
+        self.change_job(job, |facts| {
+            facts.state = JobState::Running;
+            facts.started_usec = now.real_usec;
+        });
+        let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Queued) else { return };
+        run.stage = Stage::Watching;
+        if let Some(plan) = run.held.take() {
+            run.stage = Stage::Planning;
+            self.planned(job, &plan, now);
+        }
+    }
+
+    fn plan_writer(&mut self) {
+        let Some(job) = self.writer else { return };
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        if run.stage == Stage::Watching && self.wanted.watched == Some(self.wanted.generation) {
+            run.stage = Stage::Planning;
+            self.effects.push(Effect::Plan {
+                job,
+                desired: self.wanted.desired.clone(),
+                scope: run.scope.clone(),
+                caller: run.caller.clone(),
+            });
+        }
+    }
+
+    /// The plan of a job.
+    pub fn planned(&mut self, job: JobId, plan: &Arc<Plan>, now: Now) {
+        self.now = now;
+        let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Planning) else { return };
+        for id in run.scope.iter().flatten() {
+            self.dirty.insert(id.clone());
+        }
+        if run.scope.is_none() {
+            self.dirty.extend(self.wanted.desired.resources());
+        }
+        let blocked = run.begin(plan.clone());
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| {
+                let facts = StepFacts {
+                    subject: step.subject.clone(),
+                    action: step.action.as_str(),
+                    state: StepState::Pending,
+                    message: String::new(),
+                };
+                (step.id, Arc::new(facts))
+            })
+            .collect();
+        self.change_job(job, |facts| facts.steps = steps);
+        self.show_steps(job, &blocked);
+    }
+
+    /// Hands all steps that may run to their plugins.
+    fn hand_out(&mut self, job: JobId) {
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        let batches = run.take_ready();
+        run.outstanding += batches.len();
+        for (plugin, steps) in batches {
+            self.effects.push(Effect::Apply { plugin, work: Work { job, steps } });
+        }
+    }
+
+    /// A plugin has answered for all steps it was given at once.
+    pub fn applied(&mut self, job: JobId, now: Now) {
+        self.now = now;
+        if let Some(run) = self.runs.get_mut(&job) {
+            run.outstanding = run.outstanding.saturating_sub(1);
+            if run.outstanding == 0 {
+                // A plugin that ended without a word for a step leaves it unsaid whether it holds.
+                let silent: Vec<StepId> = run
+                    .plan
+                    .steps
+                    .iter()
+                    .zip(&run.steps)
+                    .filter(|(_, step)| matches!(step.state, StepState::Running | StepState::Verifying))
+                    .map(|(step, _)| step.id)
+                    .collect();
+                for step in silent {
+                    let message = "its plugin ended without saying how it went".to_owned();
+                    self.step_event(job, step, StepState::Failed, Reason::Internal, message, true, false);
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the event, taken apart by its one caller")]
+    pub(super) fn step_event(
+        &mut self,
+        job: JobId,
+        step: StepId,
+        state: StepState,
+        reason: Reason,
+        message: String,
+        retry: bool,
+        wrote: bool,
+    ) {
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        let changed = run.set(step, state, reason, message, retry, wrote);
+        self.show_steps(job, &changed);
+    }
+
+    /// Shows steps that changed: on the job, on their resources, to the bus and in the journal.
+    fn show_steps(&mut self, job: JobId, changed: &[StepId]) {
+        let Some(run) = self.runs.get(&job).filter(|_| !changed.is_empty()) else { return };
+        let mut steps = self.view.jobs.get(&job).map(|facts| facts.steps.clone()).unwrap_or_default();
+        for id in changed {
+            let Some((step, now)) = run.step(*id) else { continue };
+            let facts = StepFacts {
+                subject: step.subject.clone(),
+                action: step.action.as_str(),
+                state: now.state,
+                message: now.message.clone(),
+            };
+            steps.insert(*id, Arc::new(facts));
+            if let Subject::Resource(id) = &step.subject {
+                self.dirty.insert(id.clone());
+            }
+            self.effects.push(Effect::Notice(Notice::StepChanged {
+                job,
+                step: *id,
+                state: now.state,
+                message: now.message.clone(),
+            }));
+            if now.state.is_final() && !matches!(now.state, StepState::Skipped) {
+                super::super::audit::step(
+                    self.wanted.generation,
+                    job,
+                    &run.caller,
+                    step,
+                    now.state,
+                    now.reason,
+                    &now.message,
+                );
+            }
+        }
+        let progress = run.progress();
+        let verifies = run.only_verifies();
+        self.change_job(job, |facts| {
+            facts.steps = steps;
+            facts.progress = progress;
+            facts.state = if verifies { JobState::Verifying } else { JobState::Running };
+        });
+    }
+
+    /// Whether a job works on that resource, and how far it is.
+    pub(super) fn under_way(&self, id: &ResourceId) -> Option<Status> {
+        let subject = Subject::Resource(id.clone());
+        self.runs.values().find_map(|run| {
+            let in_scope = run.scope.as_ref().is_none_or(|scope| scope.contains(id));
+            if run.stage != Stage::Running {
+                let towards = matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
+                return (towards && in_scope).then_some(Status::Pending);
+            }
+            let open = run.about(&subject).filter(|(_, step)| !step.state.is_final());
+            open.map(|(_, step)| match step.state {
+                StepState::Running => Status::Applying,
+                StepState::Verifying => Status::Verifying,
+                _ => Status::Pending,
+            })
+            .max_by_key(|status| match status {
+                Status::Applying => 2,
+                Status::Verifying => 1,
+                _ => 0,
+            })
+        })
+    }
+
+    /// A step about that resource has begun and is not through.
+    pub(super) fn is_writing(&self, id: &ResourceId) -> bool {
+        matches!(self.under_way(id), Some(Status::Applying | Status::Verifying))
+    }
+
+    fn finish(&mut self, job: JobId) {
+        let Some(run) = self.runs.remove(&job) else { return };
+        self.queue.retain(|queued| *queued != job);
+        if self.writer == Some(job) {
+            self.writer = None;
+        }
+        let towards = matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
+        let (result, message) = if towards { self.outcome(&run) } else { lifecycle_outcome(&run) };
+        let now = self.now.real_usec;
+        self.change_job(job, |facts| {
+            facts.state = JobState::Finished;
+            facts.result = Some(result);
+            facts.message.clone_from(&message);
+            facts.progress = 1.0;
+            facts.finished_usec = now;
+            if facts.started_usec == 0 {
+                facts.started_usec = now;
+            }
+        });
+        self.state.jobs_total += 1;
+        if !matches!(result, JobResult::Done | JobResult::Unchanged) {
+            self.state.jobs_failed += 1;
+        }
+        self.state.last_job = Some(job);
+        self.state.last_reconcile_usec = now;
+        let generation = self.view.jobs.get(&job).map_or(0, |facts| facts.generation);
+        let stopped = matches!(result, JobResult::Superseded | JobResult::Cancelled);
+        if towards && run.scope.is_none() {
+            if !stopped && generation == self.wanted.generation {
+                self.state.observed_generation = generation;
+                self.wanted.complete = true;
+            }
+            self.effects.push(Effect::Finished { generation, result: result.as_str(), complete: !stopped });
+        }
+        self.effects.push(Effect::Notice(Notice::JobFinished { generation, job, result }));
+        super::super::audit::job(generation, job, run.kind, &run.caller, result, &message);
+        self.finished.push_back((self.now.boot_usec, job));
+        for subject in run.subjects() {
+            if let Subject::Resource(id) = subject {
+                self.dirty.insert(id.clone());
+            }
+        }
+    }
+
+    /// How a job towards the document ended, judged by what is observed now and not by its steps alone.
+    fn outcome(&mut self, run: &Run) -> (JobResult, String) {
+        let scope: Vec<ResourceId> = match &run.scope {
+            Some(scope) => scope.iter().cloned().collect(),
+            None => self.wanted.desired.resources().collect(),
+        };
+        let stopped = run.ends_as;
+        let mut bad = Vec::new();
+        for id in &scope {
+            self.settle_account(id, run, stopped.is_none());
+            let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
+            let known = backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin));
+            let paused = self.tracks.get(id).is_some_and(|track| track.paused);
+            // A condition that is not met is no failure: systemd skips the start by the unit's own word.
+            let skipped = assessment.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::ConditionUnmet);
+            if !(known && (assessment.in_sync() || skipped) || paused) {
+                let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
+                let why = failure
+                    .map(|(_, reason, message, _)| (reason, message))
+                    .or(assessment.blocked)
+                    .or(assessment.health)
+                    .unwrap_or((if known { Reason::Differs } else { Reason::BackendAway }, String::new()));
+                bad.push((id.clone(), why));
+            }
+            self.dirty.insert(id.clone());
+        }
+        if let Some(result) = stopped {
+            let text = if result == JobResult::Superseded { "a newer document took over" } else { "cancelled" };
+            return (result, text.to_owned());
+        }
+        let wrote = run.steps.iter().any(|step| step.wrote);
+        let all = scope.len();
+        // Removals by prune are no declared resources: their steps speak for them.
+        let pruned = |step: &&crate::plan::Step| matches!(&step.subject, Subject::Resource(id) if self.wanted.desired.common(id).is_none());
+        let unpruned = run
+            .plan
+            .steps
+            .iter()
+            .zip(&run.steps)
+            .find(|(step, run)| pruned(&step.as_ref()) && run.state != StepState::Done)
+            .map(|(step, run)| (step.subject.clone(), run.reason, run.message.clone()));
+        if bad.is_empty() && unpruned.is_none() {
+            let result = if wrote { JobResult::Done } else { JobResult::Unchanged };
+            let text =
+                if wrote { format!("{all} of {all} resources hold") } else { "nothing had to change".to_owned() };
+            return (result, text);
+        }
+        let result = if bad.len() == all && !wrote && all > 0 || bad.len() == all && all == 1 {
+            JobResult::Failed
+        } else {
+            JobResult::Partial
+        };
+        let first = bad
+            .first()
+            .map(|(id, (reason, message))| (Subject::Resource(id.clone()), *reason, message.clone()))
+            .or(unpruned);
+        let first = first.map_or_else(String::new, |(subject, reason, message)| {
+            format!("; {subject}: {reason}{}{message}", if message.is_empty() { "" } else { ": " })
+        });
+        (result, format!("{} of {all} resources hold{first}", all - bad.len()))
+    }
+
+    /// Remembers how a job left one resource.
+    fn settle_account(&mut self, id: &ResourceId, run: &Run, complete: bool) {
+        let generation = self.wanted.generation;
+        let subject = Subject::Resource(id.clone());
+        let failed = run
+            .about(&subject)
+            .find(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked))
+            .map(|(step, run)| {
+                let status = if run.state == StepState::Failed { Status::Failed } else { Status::Blocked };
+                // Blocked at planning for a reason that the assessment gives anew each time is not remembered here.
+                let standing = matches!(step.action, Action::Nothing) && run.reason != Reason::DependencyFailed;
+                (status, run.reason, run.message.clone(), run.retry, standing)
+            });
+        self.due.remove(id);
+        self.held_up.remove(id);
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        if complete {
+            track.observed_generation = generation;
+            track.replugged = false;
+        }
+        track.failure = None;
+        match failed {
+            Some((_, Reason::ConditionUnmet, ..)) | None => track.retries = 0,
+            Some((.., true)) => {}
+            Some((status, reason, message, retry, false)) => {
+                track.retries = if retry { track.retries.saturating_add(1) } else { 0 };
+                track.failure = Some((status, reason, message, retry));
+                if reason == Reason::DependencyFailed {
+                    self.held_up.insert(id.clone());
+                }
+            }
+        }
+    }
+
+    /// Drops jobs that are finished for long enough, or too many.
+    pub(super) fn forget_old_jobs(&mut self) {
+        let now = self.now.boot_usec;
+        while let Some((at, job)) = self.finished.front().copied() {
+            let old = at + self.settings.job_age <= now;
+            if !old && self.finished.len() <= self.settings.jobs_kept {
+                return;
+            }
+            self.finished.pop_front();
+            self.view.jobs.remove(&job);
+        }
+    }
+}
+
+/// How a start, stop or restart ended: by its one step.
+fn lifecycle_outcome(run: &Run) -> (JobResult, String) {
+    if let Some(result) = run.ends_as {
+        return (result, "cancelled".to_owned());
+    }
+    match run.steps.iter().find(|step| step.state != StepState::Done) {
+        Some(step) => (JobResult::Failed, format!("{}: {}", step.reason, step.message)),
+        None if run.steps.iter().any(|step| step.wrote) => (JobResult::Done, String::new()),
+        None => (JobResult::Unchanged, "it was so already".to_owned()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Start, Stop and Restart of a container.
+
+use std::sync::Arc;
+
+use super::{Core, Now, run::Run};
+use crate::{
+    desired::ActiveState,
+    model::{JobId, JobKind, ResourceId, Subject},
+    plan::{Action, Plan, Step, UnitOp, is_protected},
+    reconcile::{Caller, CoreError, LifecycleVerb},
+};
+
+impl Core {
+    /// `Container.Start`, `Stop` and `Restart`.
+    ///
+    /// # Errors
+    /// `NotFound` for no such container or no unit that runs it; `Unavailable` while systemd is away; `Conflict`
+    /// where the document says otherwise (unless `against_document`), or the unit is on the never-touch list.
+    pub fn lifecycle(
+        &mut self,
+        container: &ResourceId,
+        verb: LifecycleVerb,
+        against_document: bool,
+        caller: Caller,
+        now: Now,
+    ) -> Result<JobId, CoreError> {
+        self.now = now;
+        let unit = self.container_unit(&container.name);
+        if !self.view.observed.is_connected("systemd") {
+            return Err(CoreError::Unavailable(format!(
+                "systemd, which runs {container}, is away: try again when it is back"
+            )));
+        }
+        let exists = self
+            .view
+            .observed
+            .units
+            .get(&unit)
+            .is_some_and(|facts| !matches!(facts.load_state.as_str(), "" | "not-found"));
+        if !exists {
+            return Err(CoreError::NotFound(format!("no unit runs {container} (looked for {unit})")));
+        }
+        self.check_protected(container, &unit, &caller)?;
+        let contradicts = match self.wanted_running(container, &unit) {
+            Some(true) => verb == LifecycleVerb::Stop,
+            Some(false) => verb != LifecycleVerb::Stop,
+            None => false,
+        };
+        if contradicts && !against_document {
+            return Err(CoreError::Conflict(format!(
+                "the document says otherwise of {container}: change it, or give the option \"override\""
+            )));
+        }
+        if contradicts {
+            for id in [container.clone(), ResourceId::unit(unit.clone())] {
+                if let Some(track) = self.tracks.get_mut(&id) {
+                    track.paused = true;
+                    self.due.remove(&id);
+                    self.dirty.insert(id);
+                }
+            }
+        }
+        let (kind, op) = match verb {
+            LifecycleVerb::Start => (JobKind::Start, UnitOp::Start),
+            LifecycleVerb::Stop => (JobKind::Stop, UnitOp::Stop),
+            LifecycleVerb::Restart => (JobKind::Restart, UnitOp::Restart),
+        };
+        let job = self.new_job(kind, Subject::Resource(container.clone()), &caller);
+        self.runs.insert(job, Run::new(kind, Some([container.clone()].into()), caller));
+        // Outside the plan of the job that writes it need not wait for it.
+        let busy = self.writer.and_then(|job| self.runs.get(&job)).is_some_and(|run| {
+            run.stage != super::run::Stage::Running
+                || run.acts_on(&unit)
+                || run.about(&Subject::Resource(container.clone())).next().is_some()
+        });
+        let step = Step {
+            id: 1,
+            subject: Subject::Resource(container.clone()),
+            action: Action::Unit(unit, op),
+            changes: Vec::new(),
+            after: Vec::new(),
+            blocked: None,
+            warnings: Vec::new(),
+        };
+        let plan = Arc::new(Plan { steps: vec![Arc::new(step)] });
+        if busy {
+            self.queue.push_back(job);
+        }
+        if let Some(run) = self.runs.get_mut(&job) {
+            run.held = Some(plan);
+        }
+        if !busy {
+            self.begin(job);
+        }
+        Ok(job)
+    }
+
+    fn check_protected(&self, container: &ResourceId, unit: &str, caller: &Caller) -> Result<(), CoreError> {
+        let allowed = self.wanted.desired.containers.get(&container.name).is_some_and(|spec| spec.allow_protected)
+            || self.wanted.desired.units.get(unit).is_some_and(|spec| spec.allow_protected);
+        let own = caller.unit.as_deref() == Some(unit) || self.inventory.protected_units.iter().any(|own| own == unit);
+        if !allowed && (own || is_protected(unit)) {
+            return Err(CoreError::Conflict(format!(
+                "{unit} is never touched: the machine, op-dbus or the caller stands on it; its entry can say \"allow_protected\": true"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What the document says of a container's running, in either of its two places.
+    fn wanted_running(&self, container: &ResourceId, unit: &str) -> Option<bool> {
+        let said = self.wanted.desired.containers.get(&container.name).and_then(|spec| spec.running);
+        let unit = self.wanted.desired.units.get(unit).and_then(|spec| spec.active_state);
+        said.or(unit.map(|state| state == ActiveState::Active))
+    }
+}

@@ -1,0 +1,257 @@
+//! What the plugins report, taken into the model.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Core, Now};
+use crate::{
+    model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId},
+    plan::container_unit,
+    plugins::PluginEvent,
+};
+
+impl Core {
+    /// News from a plugin.
+    pub fn plugin_event(&mut self, plugin: &'static str, event: PluginEvent, now: Now) {
+        self.now = now;
+        match event {
+            PluginEvent::Changes(changes) => {
+                self.touch(plugin);
+                for change in changes {
+                    self.observe(change);
+                }
+            }
+            PluginEvent::Reset(changes) => {
+                self.touch(plugin);
+                self.reset(plugin, changes);
+            }
+            PluginEvent::Backend(backend) => self.backend(plugin, backend),
+            PluginEvent::Busy(busy) => {
+                self.backings.entry(plugin).or_default().busy = busy;
+                if !busy {
+                    // What looked different meanwhile is judged now.
+                    self.mark_plugin_dirty(plugin);
+                }
+            }
+            PluginEvent::Step { job, step, state, reason, message, retry, wrote } => {
+                self.step_event(job, step, state, reason, message, retry, wrote);
+            }
+        }
+    }
+
+    fn touch(&mut self, plugin: &'static str) {
+        let now = self.now.real_usec;
+        self.update_plugin(plugin, |facts| facts.last_event_usec = now);
+    }
+
+    fn update_plugin(&mut self, plugin: &'static str, change: impl FnOnce(&mut PluginFacts)) {
+        let mut facts = self.view.plugins.get(plugin).map_or_else(
+            || PluginFacts {
+                backend: Backend {
+                    status: BackendStatus::Connecting,
+                    message: String::new(),
+                    version: String::new(),
+                    reconnects: 0,
+                },
+                resources: 0,
+                last_event_usec: 0,
+            },
+            |facts| (**facts).clone(),
+        );
+        change(&mut facts);
+        self.view.plugins.insert(plugin, Arc::new(facts));
+    }
+
+    /// The state of a backend. lxc has none of its own: containers are known as far as systemd is.
+    fn backend(&mut self, plugin: &'static str, backend: Backend) {
+        if plugin == "systemd" && self.backings.contains_key("lxc") {
+            let joined = Backend { version: String::new(), ..backend.clone() };
+            self.take_backend("lxc", joined);
+        }
+        self.take_backend(plugin, backend);
+    }
+
+    fn take_backend(&mut self, plugin: &'static str, backend: Backend) {
+        let status = backend.status;
+        self.view.observed.backends.insert(plugin, backend.clone());
+        self.update_plugin(plugin, |facts| facts.backend = backend);
+        if status == BackendStatus::Disabled {
+            // Nothing of it will ever be known: that is another thing than to be away.
+            self.backings.remove(plugin);
+            self.mark_plugin_dirty(plugin);
+            return;
+        }
+        let now = self.now.boot_usec;
+        let backing = self.backings.entry(plugin).or_default();
+        backing.answered |= status != BackendStatus::Connecting;
+        if status == BackendStatus::Connected {
+            backing.away_since = None;
+            backing.busy = false;
+            if std::mem::take(&mut backing.unknown) {
+                self.mark_plugin_dirty(plugin);
+            }
+        } else if !backing.unknown {
+            backing.away_since.get_or_insert(now);
+        }
+    }
+
+    /// Backends that have been away for long enough take their resources' standing with them.
+    pub(super) fn expire_backends(&mut self) {
+        let now = self.now.boot_usec;
+        let grace = self.settings.away_grace;
+        let gone: Vec<&'static str> = self
+            .backings
+            .iter_mut()
+            .filter(|(_, backing)| !backing.unknown && backing.away_since.is_some_and(|since| since + grace <= now))
+            .map(|(plugin, backing)| {
+                backing.unknown = true;
+                *plugin
+            })
+            .collect();
+        for plugin in gone {
+            self.mark_plugin_dirty(plugin);
+        }
+    }
+
+    fn mark_plugin_dirty(&mut self, plugin: &str) {
+        let kinds: &[Kind] = match plugin {
+            "systemd" => &[Kind::Unit, Kind::Container],
+            "lxc" => &[Kind::Container],
+            _ => &[Kind::Bridge, Kind::Port, Kind::Container],
+        };
+        let all = self.view.resources.keys().filter(|id| kinds.contains(&id.kind)).cloned();
+        self.dirty.extend(all);
+        self.dirty.extend(self.wanted.desired.resources().filter(|id| kinds.contains(&id.kind)));
+    }
+
+    /// Replaces all that a plugin mirrors: what is not named is gone.
+    fn reset(&mut self, plugin: &'static str, changes: Vec<Change>) {
+        let named: BTreeSet<ResourceId> = changes.iter().map(Change::id).collect();
+        let observed = &self.view.observed;
+        let mut gone = Vec::new();
+        if plugin == "systemd" {
+            gone.extend(observed.units.keys().cloned().map(Change::UnitGone));
+        } else {
+            gone.extend(observed.bridges.keys().cloned().map(Change::BridgeGone));
+            gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
+        }
+        gone.retain(|change| !named.contains(&change.id()));
+        for change in gone.into_iter().chain(changes) {
+            self.observe(change);
+        }
+    }
+
+    /// Takes one change in, and marks what must be looked at again.
+    fn observe(&mut self, change: Change) {
+        let id = change.id();
+        let observed = &mut self.view.observed;
+        let changed = match change {
+            Change::Unit(name, facts) => put(&mut observed.units, name, facts),
+            Change::UnitGone(name) => observed.units.remove(&name).is_some(),
+            Change::Bridge(name, facts) => put(&mut observed.bridges, name, facts),
+            Change::BridgeGone(name) => observed.bridges.remove(&name).is_some(),
+            Change::Port(name, facts) => {
+                let old = observed.ports.get(&name).cloned();
+                if let Some(old) = old.as_ref().filter(|old| old.bridge != facts.bridge) {
+                    self.dirty.insert(ResourceId::bridge(old.bridge.clone()));
+                }
+                self.dirty.insert(ResourceId::bridge(facts.bridge.clone()));
+                // Of a port that vanished and came back between two batches only the new uuid tells.
+                let replugged = old.is_none_or(|old| old.uuid != facts.uuid);
+                let changed = put(&mut self.view.observed.ports, name.clone(), facts);
+                if replugged {
+                    self.replugged(&name);
+                }
+                changed
+            }
+            Change::PortGone(name) => {
+                let old = observed.ports.remove(&name);
+                if let Some(old) = &old {
+                    self.dirty.insert(ResourceId::bridge(old.bridge.clone()));
+                }
+                old.is_some()
+            }
+            Change::Container(name, facts) => {
+                let was = observed.containers.get(&name).is_some_and(|old| old.running);
+                let started = facts.running && !was;
+                let changed = put(&mut observed.containers, name.clone(), facts);
+                if started {
+                    self.mark_replugged(&ResourceId::container(name));
+                }
+                changed
+            }
+            Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
+        };
+        if changed {
+            self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());
+            if id.kind != Kind::Container {
+                self.rejoin.insert(id.clone());
+            }
+            self.dirty.insert(id);
+        }
+    }
+
+    /// A port was plugged anew: what that wiped is put right, if a container brings it.
+    fn replugged(&mut self, port: &Name) {
+        let declared = self.wanted.desired.bringer(port);
+        let container = declared.or_else(|| self.view.observed.links.port_container.get(port)).cloned();
+        if let Some(container) = container {
+            self.mark_replugged(&ResourceId::container(container));
+            self.mark_replugged(&ResourceId::port(port.clone()));
+        }
+    }
+
+    fn mark_replugged(&mut self, id: &ResourceId) {
+        if let Some(track) = self.tracks.get_mut(id) {
+            track.replugged = true;
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    /// Joins units, ports and bridges to containers, where any of them changed.
+    pub(super) fn join_containers(&mut self) {
+        let touched = std::mem::take(&mut self.rejoin);
+        if touched.is_empty() {
+            return;
+        }
+        let changes = self.join.update(&self.view.observed, &touched);
+        self.take_joined(changes);
+    }
+
+    /// Takes over what the join found.
+    pub(super) fn take_joined(&mut self, changes: Vec<Change>) {
+        self.view.observed.links = self.join.links().clone();
+        for found in self.join.take_discoveries() {
+            tracing::info!(container = %found.container, bridge = %found.bridge, port = %found.port, "{found}");
+        }
+        for change in changes {
+            self.observe(change);
+        }
+    }
+
+    /// The container units, found or declared, that a unit's change concerns.
+    pub(super) fn container_unit(&self, id: &Name) -> Name {
+        container_unit(id, &self.view.observed, &self.inventory)
+    }
+
+    /// Whether that resource is observed to be there.
+    pub(super) fn is_present(&self, id: &ResourceId) -> bool {
+        let observed = &self.view.observed;
+        match id.kind {
+            Kind::Unit => {
+                observed.units.get(&id.name).is_some_and(|unit| !matches!(unit.load_state.as_str(), "not-found" | ""))
+            }
+            Kind::Bridge => observed.bridges.contains_key(&id.name),
+            Kind::Port => observed.ports.contains_key(&id.name),
+            Kind::Container => observed.containers.contains_key(&id.name),
+        }
+    }
+}
+
+/// Puts facts into a map; `false` where they are what stood there.
+fn put<T: PartialEq>(map: &mut imbl::OrdMap<Name, Arc<T>>, name: Name, facts: T) -> bool {
+    if map.get(&name).is_some_and(|old| **old == facts) {
+        return false;
+    }
+    map.insert(name, Arc::new(facts));
+    true
+}

@@ -1,0 +1,241 @@
+//! How each resource stands, and the whole.
+
+use std::sync::Arc;
+
+use super::Core;
+use crate::{
+    model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
+    plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
+};
+
+impl Core {
+    /// Judges every resource that may stand differently now.
+    pub(super) fn judge(&mut self) {
+        while let Some(id) = self.dirty.pop_first() {
+            self.judge_one(&id);
+        }
+    }
+
+    fn judge_one(&mut self, id: &ResourceId) {
+        let declared = self.wanted.desired.common(id).is_some();
+        let present = self.is_present(id);
+        // Units show on the tree only where they are declared: there are hundreds on any machine.
+        if !declared && (!present || id.kind == Kind::Unit) {
+            let old = self.view.resources.remove(id);
+            self.count(old.as_deref(), false);
+            return;
+        }
+        let old = self.view.resources.get(id).cloned();
+        let mut new = if declared { self.judge_declared(id, old.as_deref()) } else { unmanaged() };
+        new.present = present;
+        new.owned = self.is_owned(id);
+        new.last_transition_usec = match &old {
+            Some(old) if old.status == new.status => old.last_transition_usec,
+            _ => self.now.real_usec,
+        };
+        if old.as_deref() != Some(&new) {
+            self.count(old.as_deref(), false);
+            self.count(Some(&new), true);
+            self.view.resources.insert(id.clone(), Arc::new(new));
+        }
+    }
+
+    fn judge_declared(&mut self, id: &ResourceId, old: Option<&ResourceFacts>) -> ResourceFacts {
+        let policy = self.wanted.desired.drift_policy(id);
+        let under_way = self.under_way(id);
+        let away = self.away(id);
+        let assessment = match away {
+            None => assess(&self.wanted.desired, id, &self.view.observed, &self.inventory),
+            Some(_) => Assessment {
+                // The last known differences stay: nothing is known to have changed.
+                differences: old.map(|old| old.differences.clone()).unwrap_or_default(),
+                ..Assessment::default()
+            },
+        };
+        let in_sync = away.is_none() && assessment.in_sync();
+        let (status, reason, message) = if self.tracks.get(id).is_some_and(|track| track.paused) {
+            (
+                Status::Paused,
+                Reason::Overridden,
+                "started or stopped against the document; left alone until the next generation".to_owned(),
+            )
+        } else if let Some(status) = under_way.filter(|_| !in_sync || self.is_writing(id)) {
+            (status, Reason::None, String::new())
+        } else if let Some((reason, message)) = away {
+            (Status::Unknown, reason, message)
+        } else if in_sync {
+            self.achieved(id);
+            (Status::InSync, Reason::None, String::new())
+        } else {
+            self.out_of_sync(id, &assessment, old)
+        };
+        ResourceFacts {
+            managed: true,
+            present: false,
+            in_sync,
+            owned: false,
+            status,
+            reason,
+            message,
+            differences: assessment.differences,
+            drift_policy: policy,
+            observed_generation: self.tracks.get(id).map_or(0, |track| track.observed_generation),
+            last_transition_usec: 0,
+        }
+    }
+
+    /// Why a resource's backend cannot be believed, if so.
+    fn away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        backends(&self.wanted.desired, id).iter().find_map(|plugin| {
+            let backing = self.backings.get(plugin);
+            if backing.is_some_and(|backing| !backing.unknown) {
+                return None;
+            }
+            let backend = self.view.observed.backends.get(*plugin);
+            let disabled =
+                backing.is_none() || backend.is_some_and(|backend| backend.status == BackendStatus::Disabled);
+            if disabled {
+                return Some((Reason::Disabled, format!("{plugin} is switched off by the configuration")));
+            }
+            let message = backend.map_or("", |backend| &backend.message);
+            let colon = if message.is_empty() { "" } else { ": " };
+            Some((Reason::BackendAway, format!("{plugin} is away; the values are the last known{colon}{message}")))
+        })
+    }
+
+    /// A resource that nothing is under way for and that is not as it should be.
+    fn out_of_sync(
+        &mut self,
+        id: &ResourceId,
+        assessment: &Assessment,
+        old: Option<&ResourceFacts>,
+    ) -> (Status, Reason, String) {
+        let track = self.tracks.entry(id.clone()).or_default();
+        let was_stuck = old.is_some_and(|old| matches!(old.status, Status::Blocked | Status::Unknown));
+        let said = || texts(&assessment.differences);
+        let stands = if assessment.differences.is_empty() {
+            let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
+            (Status::Failed, reason, message)
+        } else if let Some((reason, message)) = &assessment.blocked {
+            (Status::Blocked, *reason, message.clone())
+        } else if let Some((status, reason, message, _)) = track.failure.clone() {
+            (status, reason, message)
+        } else if assessment.settling {
+            // On its way: until it is there, it stands as it stood.
+            match old {
+                Some(old) if old.status != Status::Unmanaged => (old.status, old.reason, old.message.clone()),
+                _ => (Status::Pending, Reason::None, String::new()),
+            }
+        } else if track.gave_up {
+            let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
+            (Status::Drifted, Reason::TooManyCorrections, text.to_owned())
+        } else {
+            (Status::Drifted, reason_of(assessment), said())
+        };
+        self.consider(id, assessment, stands.0, was_stuck);
+        stands
+    }
+
+    fn achieved(&mut self, id: &ResourceId) {
+        let track = self.tracks.entry(id.clone()).or_default();
+        if !track.achieved || track.failure.is_some() {
+            // What failed for want of it has another chance.
+            let waits = |held: &&ResourceId| waits_for(&self.wanted.dependencies, held, id);
+            let freed: Vec<ResourceId> = self.held_up.iter().filter(waits).cloned().collect();
+            for held in freed {
+                self.release(&held);
+            }
+        }
+        let track = self.tracks.entry(id.clone()).or_default();
+        track.achieved = true;
+        track.failure = None;
+        track.retries = 0;
+        track.told.clear();
+        track.replugged = false;
+        self.due.remove(id);
+    }
+
+    fn is_owned(&self, id: &ResourceId) -> bool {
+        let observed = &self.view.observed;
+        let ids = match id.kind {
+            Kind::Bridge => observed.bridges.get(&id.name).map(|bridge| &bridge.external_ids),
+            Kind::Port => observed.ports.get(&id.name).map(|port| &port.external_ids),
+            Kind::Container | Kind::Unit => None,
+        };
+        ids.is_some_and(|ids| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id))
+    }
+
+    fn count(&mut self, facts: Option<&ResourceFacts>, add: bool) {
+        let Some(facts) = facts.filter(|facts| facts.managed) else { return };
+        let state = &mut self.state;
+        let step = |count: &mut u32| *count = if add { count.saturating_add(1) } else { count.saturating_sub(1) };
+        step(&mut state.managed);
+        match facts.status {
+            Status::Drifted => step(&mut state.drifted),
+            Status::Failed => step(&mut state.failed),
+            Status::Blocked => step(&mut state.blocked),
+            Status::Unknown => step(&mut state.unknown),
+            Status::Pending | Status::Applying | Status::Verifying => step(&mut state.pending),
+            Status::InSync | Status::Unmanaged | Status::Paused => {}
+        }
+        if !facts.in_sync {
+            step(&mut self.out_of_sync);
+        }
+    }
+
+    /// The whole, and the plugins' counts, into the snapshot.
+    pub(super) fn sum_up(&mut self) {
+        self.state.in_sync = self.out_of_sync == 0;
+        self.state.current_job =
+            self.writer.or_else(|| self.runs.keys().next().copied().filter(|_| self.queue.is_empty()));
+        if *self.view.state != self.state {
+            self.view.state = Arc::new(StateFacts::clone(&self.state));
+        }
+        let observed = &self.view.observed;
+        let sizes = [
+            ("systemd", observed.units.len()),
+            ("ovsdb", observed.bridges.len() + observed.ports.len()),
+            ("lxc", observed.containers.len()),
+        ];
+        for (plugin, size) in sizes {
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
+            if let Some(facts) = self.view.plugins.get(plugin).filter(|facts| facts.resources != size) {
+                let facts = crate::model::PluginFacts { resources: size, ..(**facts).clone() };
+                self.view.plugins.insert(plugin, Arc::new(facts));
+            }
+        }
+    }
+}
+
+fn unmanaged() -> ResourceFacts {
+    ResourceFacts {
+        managed: false,
+        present: true,
+        in_sync: true,
+        owned: false,
+        status: Status::Unmanaged,
+        reason: Reason::None,
+        message: String::new(),
+        differences: Vec::new(),
+        drift_policy: crate::model::DriftPolicy::Report,
+        observed_generation: 0,
+        last_transition_usec: 0,
+    }
+}
+
+/// `Missing` and `NotAbsent` are `Differs` in the one field that says whether a thing exists.
+fn reason_of(assessment: &Assessment) -> Reason {
+    match assessment.differences.iter().find(|difference| difference.field == "ensure") {
+        Some(_) if assessment.present => Reason::NotAbsent,
+        Some(_) => Reason::Missing,
+        None => Reason::Differs,
+    }
+}
+
+fn texts(differences: &[crate::model::Difference]) -> String {
+    let texts: Vec<String> = differences
+        .iter()
+        .map(|difference| format!("{} is {}, not {}", difference.field, difference.observed, difference.desired))
+        .collect();
+    texts.join("; ")
+}

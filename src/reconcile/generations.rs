@@ -1,0 +1,286 @@
+//! The owner of the desired state: the store, the current document, and what the state file says. A thread of its
+//! own, for writing a generation blocks on the disk and nothing else shall.
+
+use std::{sync::Arc, thread};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    ApplyOptions, Caller, CoreError, Fault, GenerationInfo, NewDesired,
+    driver::{Input, Inputs},
+};
+use crate::{
+    desired::{Document, Rules, code, parse_bytes_with, parse_with},
+    model::{JobId, OP_DBUS_UID, StateFileStatus, StateSource},
+    state_file::StateFileEvent,
+    store::{FileContent, Source, Store, sha256_hex},
+};
+
+/// Job numbers taken from the store at once.
+const JOB_NUMBERS: u64 = 256;
+
+/// What is asked of it.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A document from the bus.
+    Set { text: Arc<str>, document: Arc<Document>, options: ApplyOptions, caller: Caller, reply: Reply },
+    /// The state file's content, once more.
+    Adopt { options: ApplyOptions, caller: Caller, reply: Reply },
+    /// The state file's content, or its absence.
+    File(StateFileEvent),
+    /// All generations.
+    List(oneshot::Sender<Vec<GenerationInfo>>),
+    /// One generation's document.
+    Text(u64, oneshot::Sender<Result<String, CoreError>>),
+    /// How a generation's job ended.
+    Finished { generation: u64, result: &'static str, complete: bool },
+    /// More job numbers.
+    ReserveJobs,
+    /// The end.
+    Close,
+}
+
+/// Generation and job of a document that was set.
+pub(super) type Reply = oneshot::Sender<Result<(u64, JobId), CoreError>>;
+
+/// The state file as last seen.
+#[derive(Debug)]
+enum Seen {
+    Nothing,
+    Missing,
+    Unreadable(String),
+    Content { text: Arc<str>, document: Arc<Document> },
+    Refused { faults: CoreError },
+}
+
+struct Generations {
+    store: Store,
+    rules: Rules,
+    current: Arc<Document>,
+    number: u64,
+    source: StateSource,
+    seen: Seen,
+    out: Inputs,
+}
+
+/// Takes up what the store holds, tells the core, and answers requests until [`Request::Close`].
+pub(super) fn spawn(
+    store: Store,
+    rules: Rules,
+    out: Inputs,
+) -> std::io::Result<(mpsc::UnboundedSender<Request>, thread::JoinHandle<()>)> {
+    let (sender, mut requests) = mpsc::unbounded_channel();
+    let handle = thread::Builder::new().name("generations".to_owned()).spawn(move || {
+        let mut generations = Generations::restore(store, rules, out);
+        while let Some(request) = requests.blocking_recv() {
+            if matches!(request, Request::Close) {
+                break;
+            }
+            generations.answer(request);
+        }
+        if let Err(error) = generations.store.close() {
+            tracing::warn!(%error, "the state directory was not closed in order");
+        }
+    })?;
+    Ok((sender, handle))
+}
+
+impl Generations {
+    fn restore(store: Store, rules: Rules, out: Inputs) -> Self {
+        let mut own = Self {
+            store,
+            rules,
+            current: Arc::default(),
+            number: 0,
+            source: StateSource::None,
+            seen: Seen::Nothing,
+            out,
+        };
+        own.reserve_jobs();
+        let Some(found) = own.store.current().cloned() else { return own };
+        own.number = found.info.number;
+        match parse_with(&found.text, &own.rules) {
+            Ok(document) => {
+                own.current = Arc::new(document);
+                own.source =
+                    if found.info.source == Source::File.as_str() { StateSource::File } else { StateSource::Bus };
+                let caller = Caller { uid: found.info.uid, ..Caller::default() };
+                let reconcile = !found.finished_this_boot;
+                own.out.send(Input::Restored { new: own.new_desired(caller), reconcile });
+            }
+            Err(error) => tracing::error!(generation = own.number, error = %CoreError::from(error),
+                "the stored generation is not understood by this version; waiting for a new document"),
+        }
+        own
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Set { text, document, options, caller, reply } => {
+                match self.set(&text, &document, options, Source::Bus, caller.uid) {
+                    Ok(()) => self.out.send(Input::Desired { new: self.new_desired(caller), reply: Some(reply) }),
+                    // Nobody may wait any more: then nobody is told.
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+                self.tell_file_status();
+            }
+            Request::Adopt { options, caller, reply } => {
+                match self.adopt(options, &caller) {
+                    Ok(()) => self.out.send(Input::Desired { new: self.new_desired(caller), reply: Some(reply) }),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+                self.tell_file_status();
+            }
+            Request::File(event) => {
+                self.file(event);
+                self.tell_file_status();
+            }
+            Request::List(reply) => drop(reply.send(self.store.list())),
+            Request::Text(number, reply) => drop(reply.send(self.store.text(number).map_err(CoreError::from))),
+            Request::Finished { generation, result, complete } => {
+                if let Err(error) = self.store.set_result(generation, result, complete) {
+                    tracing::warn!(%error, generation, "the result of a generation is not noted: it is taken up again at the next start");
+                }
+            }
+            Request::ReserveJobs => self.reserve_jobs(),
+            Request::Close => {}
+        }
+    }
+
+    fn new_desired(&self, caller: Caller) -> NewDesired {
+        NewDesired { generation: self.number, document: self.current.clone(), source: self.source, caller }
+    }
+
+    /// Makes a document the current generation: a new one where it differs in meaning.
+    fn set(
+        &mut self,
+        text: &str,
+        document: &Arc<Document>,
+        options: ApplyOptions,
+        source: Source,
+        uid: u32,
+    ) -> Result<(), CoreError> {
+        if let Some(expected) = options.expected_generation.filter(|expected| *expected != self.number) {
+            return Err(CoreError::Conflict(format!(
+                "generation {} is current, not {expected}: look at it and decide anew",
+                self.number
+            )));
+        }
+        if document.is_empty() && !self.current.is_empty() && !options.allow_empty && !document.allow_empty {
+            return Err(CoreError::InvalidDocument(vec![Fault {
+                pointer: String::new(),
+                code: code::EMPTY,
+                message: format!(
+                    "the document names nothing, while generation {} names resources: say \"allow_empty\": true if that is meant",
+                    self.number
+                ),
+            }]));
+        }
+        if self.source == StateSource::None || *self.current != **document {
+            self.number = self.store.add(text, source, uid, crate::clock::realtime_usec())?;
+            self.current = document.clone();
+            self.source = source.into();
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, options: ApplyOptions, caller: &Caller) -> Result<(), CoreError> {
+        let (text, document) = match &self.seen {
+            Seen::Content { text, document } => (text.clone(), document.clone()),
+            Seen::Refused { faults } => return Err(faults.clone()),
+            Seen::Unreadable(why) => return Err(CoreError::Failed(why.clone())),
+            Seen::Missing | Seen::Nothing => return Err(CoreError::NotFound("there is no state file".to_owned())),
+        };
+        self.set(&text, &document, options, Source::File, caller.uid)?;
+        self.source = StateSource::File;
+        Ok(())
+    }
+
+    /// The state file was read. Its content is a generation whenever it differs from its last content.
+    fn file(&mut self, event: StateFileEvent) {
+        let bytes = match event {
+            StateFileEvent::Missing => {
+                self.seen = Seen::Missing;
+                return;
+            }
+            StateFileEvent::Unreadable(why) => {
+                tracing::warn!(reason = why, "the state file cannot be read; the current generation stands");
+                self.seen = Seen::Unreadable(why);
+                return;
+            }
+            StateFileEvent::Content(bytes) => bytes,
+        };
+        let sha256 = sha256_hex(&bytes);
+        let known = self.store.file_content().cloned();
+        let parsed = parse_bytes_with(&bytes, &self.rules).map_err(CoreError::from);
+        let (document, text) = match parsed {
+            Ok(document) => (Arc::new(document), Arc::from(String::from_utf8_lossy(&bytes))),
+            Err(faults) => {
+                self.refuse(faults, sha256);
+                return;
+            }
+        };
+        let news = known.is_none_or(|known| known.sha256 != sha256 || known.refused);
+        if news {
+            let before = self.number;
+            if let Err(error) = self.set(&text, &document, ApplyOptions::default(), Source::File, OP_DBUS_UID) {
+                self.refuse(error, sha256);
+                return;
+            }
+            self.source = StateSource::File;
+            if before == self.number {
+                self.note_file(FileContent { sha256, refused: false });
+            }
+            let caller = Caller { uid: OP_DBUS_UID, ..Caller::default() };
+            self.out.send(Input::Desired { new: self.new_desired(caller), reply: None });
+        }
+        self.seen = Seen::Content { text, document };
+    }
+
+    fn refuse(&mut self, faults: CoreError, sha256: String) {
+        tracing::error!(error = %faults, "the state file is refused; the current generation stands");
+        self.note_file(FileContent { sha256, refused: true });
+        self.seen = Seen::Refused { faults };
+    }
+
+    fn note_file(&mut self, content: FileContent) {
+        if let Err(error) = self.store.set_file_content(content) {
+            tracing::warn!(%error, "the state file's content is not noted: it may count as changed after a restart");
+        }
+    }
+
+    fn tell_file_status(&self) {
+        let (status, message) = match &self.seen {
+            Seen::Nothing => return,
+            Seen::Missing => (StateFileStatus::Missing, String::new()),
+            Seen::Unreadable(why) => (StateFileStatus::Refused, why.clone()),
+            Seen::Refused { faults } => (StateFileStatus::Refused, faults.to_string()),
+            Seen::Content { document, .. } if *document == self.current => (StateFileStatus::Current, String::new()),
+            Seen::Content { .. } => (
+                StateFileStatus::Overridden,
+                format!("generation {} was set over the bus; AdoptStateFile takes the file back", self.number),
+            ),
+        };
+        self.out.send(Input::FileStatus(status, message));
+    }
+
+    fn reserve_jobs(&mut self) {
+        let mut first = None;
+        let mut end = 0;
+        for _ in 0..JOB_NUMBERS {
+            match self.store.next_job_id() {
+                Ok(id) => {
+                    first.get_or_insert(id);
+                    end = id + 1;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no more job numbers can be reserved");
+                    break;
+                }
+            }
+        }
+        if let Some(first) = first {
+            self.out.send(Input::JobNumbers { first, end });
+        }
+    }
+}
