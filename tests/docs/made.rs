@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, document, markdown};
+use crate::{api, document, markdown, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
@@ -16,7 +16,7 @@ const BLESS: &str = "OPDBUS_BLESS";
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 9] = [
+const MADE: [(&str, &str, Maker); 10] = [
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -26,6 +26,7 @@ const MADE: [(&str, &str, Maker); 9] = [
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/operations.md", "limits", operations::limits),
 ];
 
 /// The text with that part made anew.

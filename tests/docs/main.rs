@@ -19,3 +19,5 @@ mod api;
 mod document;
 mod links;
 mod made;
+mod operations;
+mod readme;
