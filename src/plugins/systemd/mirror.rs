@@ -47,6 +47,8 @@ pub(super) struct Mirror {
     /// Questions that belong to no entry.
     open: u32,
     dirty: BTreeSet<Name>,
+    /// Those of which something may have changed, for those who follow single units.
+    ready: BTreeSet<Name>,
     /// What the model was told, and holds true.
     told: BTreeMap<Name, UnitFacts>,
     last_number: u64,
@@ -65,6 +67,7 @@ impl Mirror {
             questions: Vec::new(),
             open: 0,
             dirty: BTreeSet::new(),
+            ready: BTreeSet::new(),
             told: BTreeMap::new(),
             last_number: 0,
         }
@@ -163,6 +166,16 @@ impl Mirror {
     /// The facts with these properties; `None` while something of it is being read.
     pub(super) fn facts(&self, name: &Name, properties: &[String]) -> Option<Change> {
         self.settled(name).map(|entry| Change::Unit(name.clone(), entry.facts_with(name, properties, &self.triggers)))
+    }
+
+    /// The units that were worked in since the last call.
+    pub(super) fn take_ready(&mut self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Whether changes of the object at that path matter here.
+    pub(super) fn cares_for(&self, path: &str) -> bool {
+        self.paths.contains_key(path) || self.triggers.has(path)
     }
 
     /// Whether all of these units were read.
@@ -300,8 +313,8 @@ impl Mirror {
                 self.phase = Phase::Following;
                 self.dirty.clear();
                 self.told.clear();
-                let names: Vec<Name> = self.entries.keys().cloned().collect();
-                Some(Batch::Reset(names.iter().filter_map(|name| self.news_of(name)).collect()))
+                self.dirty.extend(self.entries.keys().cloned());
+                Some(Batch::Reset(self.changes()))
             }
             Phase::Rereading if self.nothing_is_open() => {
                 self.phase = Phase::Following;
@@ -321,7 +334,9 @@ impl Mirror {
             .into_iter()
             .partition(|name| self.entries.get(name).is_none_or(|entry| self.is_settled(entry)));
         self.dirty = waiting;
-        ready.iter().filter_map(|name| self.news_of(name)).collect()
+        let changes = ready.iter().filter_map(|name| self.news_of(name)).collect();
+        self.ready.extend(ready);
+        changes
     }
 
     /// What differs from what the model was told.
