@@ -20,6 +20,7 @@ pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod desired;
 pub mod logging;
 pub mod model;
