@@ -24,7 +24,7 @@ pub(super) struct DocumentForm<'d> {
     /// Version of this format.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "version")]
-    pub(super) version: Option<u64>,
+    pub(super) version: Option<u32>,
     /// What to do about drift, where a resource does not say: `report` (the default) shows and tells it, `enforce`
     /// puts it back at once.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
 //! The desired-state document: its types, and how they are read, checked, spelt and described.
 //!
-//! [`parse`] is the way in: [`node`] reads JSON as it was written, [`decode`] makes the typed [`Document`] of it and
-//! [`check`] looks for what cannot hold together; each adds to one list of [`Fault`]s. [`spell`] is the way out, and
-//! [`schema`] describes to others what [`parse`] takes.
+//! [`parse`] is the way in: `node` reads JSON as it was written, `decode` makes the typed [`Document`] of it and
+//! `check` looks for what cannot hold together; each adds to one list of [`Fault`]s. [`spell()`] is the way out, and
+//! [`schema()`] describes to others what [`parse`] takes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -53,6 +53,10 @@ struct Graph<'d> {
 
 /// Checks references and cycles, in one pass each.
 pub(super) fn check(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
+    if decoded.waits.is_empty() {
+        // Bridges, containers and ports alone make no cycle.
+        return;
+    }
     let aliases = aliases(&decoded.document, rules);
     if !decoded.names_lost {
         references(decoded, rules, faults);
@@ -187,7 +191,7 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// Reports a cycle, at one of the `after` that make it: bridges, containers and ports alone make none.
+    /// Reports a cycle, at one of the `after` that make it.
     fn report(&self, cycle: &[(usize, usize)], decoded: &Decoded, faults: &mut Faults) {
         let edge = |&(number, followed): &(usize, usize)| {
             self.vertices.get(number).and_then(|vertex| vertex.waits.get(followed.checked_sub(1)?))

@@ -26,8 +26,8 @@ pub(super) use self::{
     value::RESERVED_PREFIX,
 };
 
-/// The document's version that this op-dbus reads.
-pub(super) const VERSION: u64 = 1;
+/// Version of the document that this op-dbus reads.
+pub(super) const VERSION: u32 = 1;
 
 /// A document and where its parts stand, for checks that look at more than one entry.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ pub(super) struct Wait {
 pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     let mut decoded = Decoded::default();
     let Some(mut fields) = Fields::open(node, &At::ROOT, faults) else { return decoded };
-    fields.read("version", |node, at, faults| integer::<u64>(node, VERSION..=VERSION, at, faults));
+    fields.read("version", |node, at, faults| integer::<u32>(node, VERSION.into()..=VERSION.into(), at, faults));
     decoded.document.drift = fields.read("drift", DriftPolicy::read).unwrap_or_default();
     decoded.document.prune = fields.read("prune", boolean).unwrap_or_default();
     decoded.document.allow_empty = fields.read("allow_empty", boolean).unwrap_or_default();

@@ -313,7 +313,24 @@ fn each_field_alone() {
     parse(&whole.to_string()).unwrap();
     let mut all = Vec::new();
     places(&whole, "", &mut all);
-    let values = [json!(null), json!(true), json!(1), json!(-1), json!(1.5), json!("a"), json!(["a"]), json!({"a": 1})];
+    let values = [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!(-1),
+        json!(1.5),
+        json!("a"),
+        json!("nul\0"),
+        json!([]),
+        json!(["a"]),
+        json!([""]),
+        json!(["nul\0"]),
+        json!(["a", "a"]),
+        json!([1, 1]),
+        json!({"a": 1}),
+        json!({"a": "nul\0"}),
+        json!({"nul\0": "a"}),
+    ];
     for place in &all {
         for value in &values {
             let mut changed = whole.clone();
