@@ -139,13 +139,12 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
         // Bounded by the service manager's own stop time.
         drop(running.await);
     }
-    let served = match lost {
-        Some(ended) => ended,
-        None => {
-            // Whoever waits for a job has his answer by now; the name goes last.
-            drop(leave);
-            serving.await
-        }
+    let served = if let Some(ended) = lost {
+        ended
+    } else {
+        // Whoever waits for a job has his answer by now; the name goes last.
+        drop(leave);
+        serving.await
     };
     match served {
         Ok(result) => Ok(result?),
@@ -242,7 +241,7 @@ async fn backends_answered(reader: Reader) {
             let is_open = |plugin: &&str| {
                 view.plugins.get(plugin).is_none_or(|facts| facts.backend.status == BackendStatus::Connecting)
             };
-            if !PLUGINS.iter().any(|plugin| is_open(&plugin)) {
+            if !PLUGINS.iter().any(is_open) {
                 return;
             }
             changed.await;

@@ -9,7 +9,7 @@ use op_dbus_testkit::{Lab, Outcome, STATE};
 use serde_json::json;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
-const CONTAINER: &str = "/org/opdbus/container/100";
+const CONTAINER: &str = "/org/opdbus/container/_3100";
 const RULES: &str = "/etc/polkit-1/rules.d/10-lab.rules";
 const INTERACTIVE: &str = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
 const NOT_AUTHORIZED: &str = "org.opdbus.Error.NotAuthorized";
@@ -158,7 +158,7 @@ fn somebody_who_lets_polkit_ask_but_has_nobody_to_answer_is_refused() {
 #[test]
 fn a_rule_that_refuses_is_obeyed() {
     let Some(lab) = enter() else { return };
-    rules(&lab, Some(r#"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"#));
+    rules(&lab, Some(r"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"));
     let before = untouched(&lab);
     for (action, calls) in GUARDED {
         for (path, method, arguments) in calls {

@@ -107,7 +107,7 @@ fn the_guide_from_the_state_file_to_the_monitoring() {
     }
 
     // The same on op-dbus's own tree.
-    let container = "/org/opdbus/container/101";
+    let container = "/org/opdbus/container/_3101";
     assert_eq!(lab.get(container, "org.opdbus.Container", "Running"), true);
     assert_eq!(lab.get(container, "org.opdbus.Container", "Unit"), "pve-container@101.service");
     assert_eq!(lab.get(container, "org.opdbus.Container", "Bridges"), json!(["/org/opdbus/bridge/ovsbr0"]));
@@ -115,7 +115,7 @@ fn the_guide_from_the_state_file_to_the_monitoring() {
     assert_eq!(lab.get("/org/opdbus/port/veth101", "org.opdbus.Port", "Container"), container);
 
     // "Stop container via D-Bus", "Start container via D-Bus": op-dbus sees it, and by default leaves it alone.
-    let container = "/org/opdbus/container/100";
+    let container = "/org/opdbus/container/_3100";
     manager(&lab, &["StopUnit", "ss", "pve-container@100.service", "replace"]);
     lab.until(container, "org.opdbus.Resource", "Status", |value| value == "drifted");
     assert_eq!(active_state(&lab, "100"), r#"s "inactive""#);

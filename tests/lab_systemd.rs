@@ -13,7 +13,11 @@ use std::{
 };
 
 use common::Watched;
-use op_dbus::plugins::systemd::SystemdConfig;
+use op_dbus::{
+    model::{Change, Reason, StepState},
+    plan::{Action, UnitOp},
+    plugins::{Plugin as _, systemd::SystemdConfig},
+};
 
 /// One at a time: a daemon-reload of one test is noise in another's.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -227,7 +231,6 @@ mod mirror {
         seen.connected().await;
         seen.watch(&["lab-g.service"]).await;
         seen.forget();
-        use op_dbus::{model::Change, plugins::Plugin as _};
         let looked = seen.plugin.look(common::interest(&[("lab-f.service", &["CPUWeight", "NoSuch"])])).await.unwrap();
         let [Change::Unit(name, facts)] = &looked[..] else { panic!("{looked:?}") };
         assert_eq!((&**name, facts.load_state.as_str()), ("lab-f.service", "loaded"));
@@ -287,5 +290,361 @@ mod mirror {
         seen.until_unit("lab-t.service", |unit| unit.active_triggers == ["lab-t.timer"]).await;
         systemctl(&["stop", "lab-t.timer"]);
         seen.until_unit("lab-t.service", |unit| unit.active_triggers.is_empty()).await;
+    }
+}
+
+mod apply {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const ENABLE: UnitOp = UnitOp::Files { unmask: false, enable: Some(true), mask: false };
+    const DISABLE: UnitOp = UnitOp::Files { unmask: false, enable: Some(false), mask: false };
+    const MASK: UnitOp = UnitOp::Files { unmask: false, enable: None, mask: true };
+    const UNMASK: UnitOp = UnitOp::Files { unmask: true, enable: None, mask: false };
+
+    fn properties(values: serde_json::Value) -> UnitOp {
+        UnitOp::SetProperties(serde_json::from_value(values).unwrap())
+    }
+
+    /// A plugin that mirrors these units.
+    async fn applying(units: &[&str]) -> Watched {
+        let mut seen = plugin();
+        seen.connected().await;
+        seen.watch(units).await;
+        seen.forget();
+        seen
+    }
+
+    #[tokio::test]
+    async fn starts_and_stops_once() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-a.service", SLEEP);
+        let mut seen = applying(&["lab-a.service"]).await;
+        let ended = seen.step("lab-a.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.states[&1], [StepState::Running, StepState::Verifying, StepState::Done]);
+        assert_eq!(seen.unit("lab-a.service").active_state, "active", "the facts come before the step's end");
+        let again = seen.step("lab-a.service", UnitOp::Start).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "{again:?}");
+
+        let before = seen.unit("lab-a.service").active_enter_usec;
+        let ended = seen.step("lab-a.service", UnitOp::Restart).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert!(seen.unit("lab-a.service").active_enter_usec > before);
+
+        let ended = seen.step("lab-a.service", UnitOp::Stop).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-a.service").active_state, "inactive");
+        let again = seen.step("lab-a.service", UnitOp::Stop).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_a_masked_and_a_broken_unit_are_blocked() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-b.service", SLEEP);
+        lab.unit("lab-broken.service", "[Service]\nType=oneshot\n");
+        systemctl(&["mask", "lab-b.service"]);
+        let mut seen = applying(&["lab-b.service", "lab-missing.service", "lab-broken.service"]).await;
+        for (unit, reason) in [
+            ("lab-missing.service", Reason::UnitNotFound),
+            ("lab-b.service", Reason::UnitMasked),
+            ("lab-broken.service", Reason::UnitBroken),
+        ] {
+            let ended = seen.step(unit, UnitOp::Start).await;
+            assert_eq!((ended.state, ended.reason, ended.wrote), (StepState::Blocked, reason, false), "{ended:?}");
+        }
+        let ended = seen.step("lab-missing.service", UnitOp::Stop).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, false), "what is not there does not run");
+    }
+
+    #[tokio::test]
+    async fn a_start_that_takes_too_long_times_out() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-slow.service", "[Service]\nType=notify\nExecStart=/bin/sleep infinity\nTimeoutStartSec=1\n");
+        let mut seen = applying(&["lab-slow.service"]).await;
+        let ended = seen.step("lab-slow.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.reason, ended.wrote), (StepState::Failed, Reason::TimedOut, true), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_condition_that_is_not_met_is_no_failure() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-if.service", &format!("{SLEEP}[Unit]\nConditionPathExists=/run/lab-no-such\n"));
+        lab.unit("lab-must.service", &format!("{SLEEP}[Unit]\nAssertPathExists=/run/lab-no-such\n"));
+        let mut seen = applying(&["lab-if.service", "lab-must.service"]).await;
+        for unit in ["lab-if.service", "lab-must.service"] {
+            let ended = seen.step(unit, UnitOp::Start).await;
+            assert_eq!((ended.state, ended.reason), (StepState::Blocked, Reason::ConditionUnmet), "{unit}: {ended:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crash_loop_is_seen_within_the_hold_down() {
+        let Some(mut lab) = lab() else { return };
+        let text = "[Service]\nExecStart=/bin/sh -c 'sleep 0.3; exit 7'\nRestart=always\nRestartSec=0.2\n";
+        lab.unit("lab-loop.service", text);
+        lab.unit("lab-dies.service", "[Service]\nExecStart=/bin/sh -c 'sleep 0.3; exit 7'\n");
+        let mut seen = applying(&["lab-loop.service", "lab-dies.service"]).await;
+        let ended = seen.step("lab-loop.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.reason, ended.wrote), (StepState::Failed, Reason::CrashLoop, true), "{ended:?}");
+        assert!(ended.message.contains("exit-code") && ended.message.contains("exit status 7"), "{}", ended.message);
+        assert!(seen.states[&1].contains(&StepState::Verifying));
+        let ended = seen.step("lab-dies.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.reason), (StepState::Failed, Reason::JobFailed), "{ended:?}");
+        assert!(ended.message.contains("exit status 7"), "{}", ended.message);
+    }
+
+    #[tokio::test]
+    async fn a_failing_start_says_how_it_failed() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-fails.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'exit 3'\n");
+        let mut seen = applying(&["lab-fails.service"]).await;
+        let ended = seen.step("lab-fails.service", UnitOp::Start).await;
+        assert_eq!(
+            (ended.state, ended.reason, ended.retry),
+            (StepState::Failed, Reason::JobFailed, false),
+            "{ended:?}"
+        );
+        assert!(ended.message.contains("exit status 3"), "{}", ended.message);
+    }
+
+    #[tokio::test]
+    async fn a_oneshot_has_no_hold_down_and_runs_once() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-once.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n");
+        let mut seen = applying(&["lab-once.service"]).await;
+        let ended = seen.step("lab-once.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.states[&1], [StepState::Running, StepState::Done]);
+        let again = seen.step("lab-once.service", UnitOp::Start).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "it ran well in this boot");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_another_cancels_is_worth_a_retry() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-wait.service", "[Service]\nType=notify\nExecStart=/bin/sleep infinity\n");
+        let mut seen = applying(&["lab-wait.service"]).await;
+        let work = op_dbus::plugins::Work {
+            job: 7,
+            steps: vec![common::step(1, Action::Unit("lab-wait.service".into(), UnitOp::Start), &[]).into()],
+        };
+        let applied = tokio::spawn(seen.plugin.apply(work));
+        seen.until_unit("lab-wait.service", |unit| {
+            unit.active_state == "activating" && unit.job.as_ref().is_some_and(|job| job.kind == "start")
+        })
+        .await;
+        systemctl(&["stop", "lab-wait.service"]);
+        applied.await.unwrap();
+        seen.drain();
+        let ended = &seen.ended[&1];
+        assert_eq!(
+            (ended.state, ended.reason, ended.retry),
+            (StepState::Failed, Reason::JobCancelled, true),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_unit_may_vanish_while_it_is_read() {
+        let Some(mut lab) = lab() else { return };
+        let mut seen = applying(&["lab-fleeting.service"]).await;
+        for _ in 0..20 {
+            // Transient units go with their last process; their signals and our questions cross.
+            let run = Command::new("systemd-run")
+                .args(["--quiet", "--unit=lab-fleeting", "--collect", "/bin/true"])
+                .status()
+                .unwrap();
+            assert!(run.success());
+            seen.plugin.look(common::interest(&[("lab-fleeting.service", &["CPUWeight"])])).await.unwrap();
+            seen.until_unit("lab-fleeting.service", |unit| unit.load_state == "not-found").await;
+        }
+        lab.unit("lab-a.service", SLEEP);
+        seen.watch(&["lab-fleeting.service", "lab-a.service"]).await;
+        assert_eq!(seen.unit("lab-a.service").load_state, "loaded");
+    }
+
+    #[tokio::test]
+    async fn enables_and_disables_in_one_call_for_all() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-c.service", SLEEP);
+        lab.unit("lab-d.service", SLEEP);
+        lab.unit("lab-i@.service", SLEEP);
+        lab.unit("lab-static@.service", "[Service]\nExecStart=/bin/sleep infinity\n");
+        let units = ["lab-c.service", "lab-d.service", "lab-i@one.service", "lab-static@1.service"];
+        let mut seen = applying(&units).await;
+        assert_eq!(seen.unit("lab-static@1.service").unit_file_state, "static");
+        let steps = |op: &UnitOp| {
+            let files =
+                units.iter().zip(1..).map(|(unit, id)| common::step(id, Action::Unit((*unit).into(), op.clone()), &[]));
+            files.chain([common::step(9, Action::ReloadSystemd, &[1, 2, 3, 4])]).collect::<Vec<_>>()
+        };
+        let ended = seen.steps(steps(&ENABLE)).await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+        for unit in units {
+            assert_eq!(seen.unit(unit).unit_file_state, "enabled", "{unit}");
+            assert!(fs::symlink_metadata(format!("/etc/systemd/system/multi-user.target.wants/{unit}")).is_ok());
+        }
+        let again = seen.steps(steps(&ENABLE)[..4].to_vec()).await;
+        assert!(again.values().all(|ended| ended.state == StepState::Done && !ended.wrote), "{again:#?}");
+        let ended = seen.steps(steps(&DISABLE)).await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+        assert_eq!(seen.unit("lab-c.service").unit_file_state, "disabled");
+        assert_eq!(seen.unit("lab-static@1.service").unit_file_state, "static");
+        assert!(!seen.unit("lab-static@1.service").has_wants_link);
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_enabled_spoils_no_other() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-c.service", SLEEP);
+        lab.unit("lab-masked.service", SLEEP);
+        systemctl(&["mask", "lab-masked.service"]);
+        let mut seen = applying(&["lab-c.service", "lab-masked.service", "lab-missing.service", "-.slice"]).await;
+        let enable = |id, unit: &str| common::step(id, Action::Unit(unit.into(), ENABLE), &[]);
+        let after = common::step(5, Action::Unit("lab-missing.service".into(), UnitOp::Start), &[3]);
+        let ended = seen
+            .steps(vec![
+                enable(1, "lab-c.service"),
+                enable(2, "lab-masked.service"),
+                enable(3, "lab-missing.service"),
+                after,
+            ])
+            .await;
+        assert_eq!((ended[&1].state, ended[&1].wrote), (StepState::Done, true), "{ended:#?}");
+        assert_eq!((ended[&2].state, ended[&2].reason), (StepState::Blocked, Reason::UnitMasked), "{ended:#?}");
+        assert_eq!((ended[&3].state, ended[&3].reason), (StepState::Blocked, Reason::UnitNotFound), "{ended:#?}");
+        assert_eq!((ended[&5].state, ended[&5].reason), (StepState::Blocked, Reason::DependencyFailed), "{ended:#?}");
+    }
+
+    #[tokio::test]
+    async fn masks_and_unmasks() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-d.service", SLEEP);
+        lab.file("/etc/systemd/system/lab-etc.service", SLEEP);
+        systemctl(&["daemon-reload"]);
+        let mut seen = applying(&["lab-d.service", "lab-etc.service"]).await;
+        let ended = seen.step("lab-d.service", MASK).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-d.service").unit_file_state, "masked");
+        let again = seen.step("lab-d.service", MASK).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "{again:?}");
+        let ended = seen.step("lab-d.service", UNMASK).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-d.service").unit_file_state, "disabled");
+        let ended = seen.step("lab-etc.service", MASK).await;
+        assert_eq!(
+            (ended.state, ended.reason, ended.wrote),
+            (StepState::Blocked, Reason::CannotMask, false),
+            "{ended:?}"
+        );
+        // Unmask, enable and start in one go, as a plan has them.
+        seen.step("lab-d.service", MASK).await;
+        let files = UnitOp::Files { unmask: true, enable: Some(true), mask: false };
+        let ended = seen
+            .steps(vec![
+                common::step(1, Action::Unit("lab-d.service".into(), files), &[]),
+                common::step(2, Action::ReloadSystemd, &[1]),
+                common::step(3, Action::Unit("lab-d.service".into(), UnitOp::Start), &[2]),
+            ])
+            .await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+        let facts = seen.unit("lab-d.service");
+        assert_eq!((facts.unit_file_state.as_str(), facts.active_state.as_str()), ("enabled", "active"));
+    }
+
+    #[tokio::test]
+    async fn an_alias_is_acted_on_by_its_own_name() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-real.service", &format!("{SLEEP}Alias=lab-alias.service\n"));
+        systemctl(&["enable", "lab-real.service"]);
+        let mut seen = applying(&["lab-alias.service"]).await;
+        let ended = seen.step("lab-alias.service", UnitOp::Start).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-alias.service").active_state, "active");
+        let ended = seen.step("lab-alias.service", DISABLE).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert!(fs::symlink_metadata("/etc/systemd/system/multi-user.target.wants/lab-real.service").is_err());
+    }
+
+    #[tokio::test]
+    async fn sets_properties_of_a_living_and_of_a_stopped_unit() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-p.service", SLEEP);
+        let mut seen = plugin();
+        seen.connected().await;
+        seen.watch_properties(&[("lab-p.service", &["CPUWeight"])]).await;
+        let wanted = json!({"CPUWeight": 321, "MemoryMax": 268_435_456_u64, "TasksMax": "infinity"});
+        let ended = seen.step("lab-p.service", properties(wanted.clone())).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-p.service").properties["CPUWeight"], 321);
+        assert_eq!(systemctl(&["show", "--value", "--property=MemoryMax", "lab-p.service"]).trim(), "268435456");
+        let again = seen.step("lab-p.service", properties(wanted.clone())).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "{again:?}");
+
+        seen.step("lab-p.service", UnitOp::Start).await;
+        let again = seen.step("lab-p.service", properties(wanted)).await;
+        assert_eq!((again.state, again.wrote), (StepState::Done, false), "it holds for good: {again:?}");
+        let ended = seen.step("lab-p.service", properties(json!({"CPUWeight": 322, "Description": "anew"}))).await;
+        assert_eq!((ended.state, ended.wrote), (StepState::Done, true), "{ended:?}");
+        assert_eq!(seen.unit("lab-p.service").description, "anew");
+
+        for (bad, reason) in [
+            (json!({"Restart": "always"}), Reason::PropertyNotSettable),
+            (json!({"NoSuch": 1}), Reason::PropertyNotSettable),
+            (json!({"CPUWeight": "much"}), Reason::PropertyNotSettable),
+        ] {
+            let ended = seen.step("lab-p.service", properties(bad.clone())).await;
+            assert_eq!(
+                (ended.state, ended.reason, ended.wrote),
+                (StepState::Blocked, reason, false),
+                "{bad}: {ended:?}"
+            );
+        }
+        let ended = seen.step("lab-p.service", properties(json!({"CPUWeight": 99_999}))).await;
+        assert_eq!((ended.state, ended.reason), (StepState::Failed, Reason::Refused), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn steps_that_depend_on_nothing_run_side_by_side() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-n@.service", "[Service]\nExecStart=/bin/sleep infinity\n");
+        let units: Vec<String> = (0..100).map(|n| format!("lab-n@{n}.service")).collect();
+        let names: Vec<&str> = units.iter().map(String::as_str).collect();
+        let mut seen = applying(&names).await;
+        let all = |op: &UnitOp| {
+            units
+                .iter()
+                .zip(1..)
+                .map(|(unit, id)| common::step(id, Action::Unit(unit.as_str().into(), op.clone()), &[]))
+                .collect::<Vec<_>>()
+        };
+        let ended = seen.steps(all(&UnitOp::Start)).await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+        // All of them verify before the first is done: one hold-down for all and not one for each.
+        let first_done = seen.told.iter().position(|told| told.ends_with("done")).unwrap();
+        let verifying = seen.told.iter().take(first_done).filter(|told| told.ends_with("verifying")).count();
+        assert_eq!(verifying, units.len());
+        let ended = seen.steps(all(&UnitOp::Stop)).await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_ends_although_nobody_waits() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-a.service", SLEEP);
+        let mut seen = applying(&["lab-a.service"]).await;
+        let work = op_dbus::plugins::Work {
+            job: 7,
+            steps: vec![common::step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
+        };
+        let waited = tokio::time::timeout(Duration::ZERO, seen.plugin.apply(work)).await;
+        assert!(waited.is_err());
+        seen.until(|seen| seen.ended.contains_key(&1)).await;
+        assert_eq!(seen.ended[&1].state, StepState::Done);
     }
 }

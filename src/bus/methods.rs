@@ -22,7 +22,9 @@ use crate::{
 /// Reads and checks a document, off the bus task: [`CoreError::InvalidDocument`] with every fault, or
 /// [`CoreError::TooLarge`].
 #[derive(Clone)]
-pub struct ParseDocument(Arc<dyn Fn(&str) -> Result<Document, CoreError> + Send + Sync>);
+pub struct ParseDocument(Arc<Parse>);
+
+type Parse = dyn Fn(&str) -> Result<Document, CoreError> + Send + Sync;
 
 impl ParseDocument {
     /// One that does it by that function.

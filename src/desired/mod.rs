@@ -29,7 +29,8 @@ pub use document::{
     UnitSpec, VlanMode, Want,
 };
 pub use fault::{DocumentError, Fault, code, faults_text};
-pub use node::text_of;
+pub use names::can_say;
+pub use node::MAX_BYTES;
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;
 
@@ -67,5 +68,5 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<Document, DocumentError> {
 /// # Errors
 /// As [`parse_with`]; bytes that are not UTF-8 are a fault with line and column.
 pub fn parse_bytes_with(bytes: &[u8], rules: &Rules) -> Result<Document, DocumentError> {
-    text_of(bytes).and_then(|text| parse_with(text, rules))
+    node::text_of(bytes).and_then(|text| parse_with(text, rules))
 }

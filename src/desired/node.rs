@@ -6,8 +6,8 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::fault::{DocumentError, Fault, code};
 
-/// Bytes a document may have: thousands of resources fit, and parsing stays within some 50 ms.
-pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes a document may have: tens of thousands of resources fit, and reading it takes a tenth of a second.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Levels of objects and lists a text may have; a document has 7. Bounds the stack, here and where a tree is read.
 const MAX_DEPTH: usize = 64;
@@ -71,7 +71,7 @@ impl<'t> Node<'t> {
 ///
 /// # Errors
 /// Bytes over 4 MiB are too large; what is not UTF-8 is a fault with line and column (of the byte, as JSON's).
-pub fn text_of(bytes: &[u8]) -> Result<&str, DocumentError> {
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, DocumentError> {
     check_size(bytes.len())?;
     std::str::from_utf8(bytes).map_err(|error| {
         let good = bytes.get(..error.valid_up_to()).unwrap_or_default();

@@ -35,7 +35,11 @@ pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
 pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Option<&BTreeSet<ResourceId>>) -> Plan {
     let mut dependencies = dependencies(doc, observed, inventory);
     if let Some(scope) = scope {
-        dependencies.retain(|id, _| scope.contains(id));
+        // A container and its declared unit are one resource: what starts the one starts the other.
+        let containers = scope.iter().filter(|id| id.kind == Kind::Container);
+        let units: BTreeSet<_> =
+            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+        dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
     let mut builder = Builder {
@@ -204,7 +208,7 @@ impl Builder<'_> {
         let mut after = before.steps.clone();
         after.extend(&own);
         let mut steps = match id.kind {
-            Kind::Unit => self.unit(id, &assessment, after),
+            Kind::Unit => self.unit(id, &assessment, &own, after),
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
@@ -220,7 +224,13 @@ impl Builder<'_> {
         Ends { steps, failed: None }
     }
 
-    fn unit(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+    fn unit(
+        &mut self,
+        id: &ResourceId,
+        assessment: &Assessment,
+        own: &BTreeSet<StepId>,
+        mut after: BTreeSet<StepId>,
+    ) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
         let unit = self.acting_name(&id.name);
         let part = UnitPart::of(spec, assessment);
@@ -231,7 +241,9 @@ impl Builder<'_> {
         let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
             let changes = assessment.changes(fields);
             let action = Action::Unit(unit.clone(), op);
-            let step = builder.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            // What there is to say of its unit file stands with that step.
+            let warnings = if own.is_empty() { assessment.warnings.clone() } else { Vec::new() };
+            let step = builder.push(id.clone(), action, changes, after.clone(), None, warnings);
             steps.insert(step);
             step
         };

@@ -10,7 +10,7 @@ use super::{
     driver::{Input, Inputs},
 };
 use crate::{
-    desired::{Document, Rules, parse_bytes_with, parse_with},
+    desired::{Document, Rules, code, parse_bytes_with, parse_with},
     model::{JobId, OP_DBUS_UID, StateFileStatus, StateSource},
     state_file::StateFileEvent,
     store::{FileContent, Source, Store, sha256_hex},
@@ -169,7 +169,7 @@ impl Generations {
         if document.is_empty() && !self.current.is_empty() && !options.allow_empty && !document.allow_empty {
             return Err(CoreError::InvalidDocument(vec![Fault {
                 pointer: String::new(),
-                code: "Empty",
+                code: code::EMPTY,
                 message: format!(
                     "the document names nothing, while generation {} names resources: say \"allow_empty\": true if that is meant",
                     self.number

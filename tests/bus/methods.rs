@@ -349,8 +349,10 @@ async fn one_caller_parses_so_much_and_no_more() {
 
 /// The first document of a call takes long, the second none.
 fn parse_in_reverse(text: &str) -> Result<op_dbus::desired::Document, CoreError> {
-    if text.starts_with("first") {
-        drop(GATE_OF_FIRST.lock().unwrap());
+    match text {
+        "first" => drop(GATE_OF_FIRST.lock().unwrap()),
+        "refused" => return Err(CoreError::TooLarge("refused".to_owned())),
+        _ => {}
     }
     Ok(op_dbus::desired::Document::default())
 }
@@ -363,7 +365,8 @@ async fn commands_of_one_caller_reach_the_core_in_their_order() {
     let client = bed.client().await;
     let mut stream = client.listen().await;
     let held = GATE_OF_FIRST.lock().unwrap();
-    for text in ["first", "second"] {
+    // One that is refused on its way holds its place: what comes after it does not come before the first.
+    for text in ["first", "second", "refused"] {
         client.send(STATE, STATE_IFACE, "SetDesiredState", Flags::empty(), &text).await;
     }
     // This has nothing to parse and is a command: it waits as well. A read does not.

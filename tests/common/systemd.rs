@@ -17,32 +17,32 @@ const HANG: Duration = Duration::from_secs(60);
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    pub state: StepState,
-    pub reason: Reason,
-    pub message: String,
-    pub retry: bool,
-    pub wrote: bool,
+pub(crate) struct Ended {
+    pub(crate) state: StepState,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+    pub(crate) retry: bool,
+    pub(crate) wrote: bool,
 }
 
 /// The plugin, and what it told.
 #[derive(Debug)]
-pub struct Watched {
-    pub plugin: Systemd,
+pub(crate) struct Watched {
+    pub(crate) plugin: Systemd,
     events: mpsc::UnboundedReceiver<(&'static str, PluginEvent)>,
     /// The units, as told.
-    pub units: BTreeMap<Name, UnitFacts>,
-    pub backend: Option<Backend>,
-    pub busy: bool,
+    pub(crate) units: BTreeMap<Name, UnitFacts>,
+    pub(crate) backend: Option<Backend>,
+    pub(crate) busy: bool,
     /// What each event since the last `forget` was, in words; units of batches by name.
-    pub told: Vec<String>,
+    pub(crate) told: Vec<String>,
     /// Ends of steps, and all states on the way.
-    pub ended: BTreeMap<StepId, Ended>,
-    pub states: BTreeMap<StepId, Vec<StepState>>,
+    pub(crate) ended: BTreeMap<StepId, Ended>,
+    pub(crate) states: BTreeMap<StepId, Vec<StepState>>,
 }
 
 impl Watched {
-    pub fn start(config: SystemdConfig) -> Self {
+    pub(crate) fn start(config: SystemdConfig) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         Self {
             plugin: Systemd::spawn(config, Events::new("systemd", sender)),
@@ -57,30 +57,30 @@ impl Watched {
     }
 
     /// Mirrors these units, and waits until they are.
-    pub async fn watch(&mut self, units: &[&str]) {
+    pub(crate) async fn watch(&mut self, units: &[&str]) {
         self.watch_properties(&units.iter().map(|unit| (*unit, &[][..])).collect::<Vec<_>>()).await;
     }
 
-    pub async fn watch_properties(&mut self, units: &[(&str, &[&str])]) {
+    pub(crate) async fn watch_properties(&mut self, units: &[(&str, &[&str])]) {
         let interest = interest(units);
         self.plugin.watch(interest).await.unwrap();
         self.until(|seen| units.iter().all(|(unit, _)| seen.units.contains_key(*unit))).await;
     }
 
-    pub async fn connected(&mut self) {
-        self.until(|seen| seen.is_connected()).await;
+    pub(crate) async fn connected(&mut self) {
+        self.until(Self::is_connected).await;
     }
 
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.backend.as_ref().is_some_and(|backend| backend.status == BackendStatus::Connected)
     }
 
-    pub fn unit(&self, name: &str) -> &UnitFacts {
+    pub(crate) fn unit(&self, name: &str) -> &UnitFacts {
         &self.units[name]
     }
 
     /// Takes events until it is so.
-    pub async fn until(&mut self, so: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, so: impl Fn(&Self) -> bool) {
         self.drain();
         while !so(self) {
             let event = tokio::time::timeout(HANG, self.events.recv()).await;
@@ -91,18 +91,18 @@ impl Watched {
         }
     }
 
-    pub async fn until_unit(&mut self, name: &str, so: impl Fn(&UnitFacts) -> bool) {
+    pub(crate) async fn until_unit(&mut self, name: &str, so: impl Fn(&UnitFacts) -> bool) {
         self.until(|seen| seen.units.get(name).is_some_and(&so)).await;
     }
 
     /// Takes what was told already.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Ok((_, event)) = self.events.try_recv() {
             self.take(event);
         }
     }
 
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.drain();
         self.told.clear();
     }
@@ -112,12 +112,16 @@ impl Watched {
             PluginEvent::Reset(changes) => {
                 self.units.clear();
                 self.told.push("reset".to_owned());
-                changes.into_iter().for_each(|change| self.change(change));
+                for change in changes {
+                    self.change(change);
+                }
             }
             PluginEvent::Changes(changes) => {
                 let names: Vec<String> = changes.iter().map(|change| change.id().name.to_string()).collect();
                 self.told.push(format!("changes {}", names.join(" ")));
-                changes.into_iter().for_each(|change| self.change(change));
+                for change in changes {
+                    self.change(change);
+                }
             }
             PluginEvent::Backend(backend) => {
                 self.told.push(format!("backend {}", backend.status.as_str()));
@@ -150,12 +154,12 @@ impl Watched {
     }
 
     /// Carries out one step.
-    pub async fn step(&mut self, unit: &str, op: UnitOp) -> Ended {
+    pub(crate) async fn step(&mut self, unit: &str, op: UnitOp) -> Ended {
         self.steps(vec![step(1, Action::Unit(unit.into(), op), &[])]).await[&1].clone()
     }
 
     /// Carries out these steps.
-    pub async fn steps(&mut self, steps: Vec<Step>) -> BTreeMap<StepId, Ended> {
+    pub(crate) async fn steps(&mut self, steps: Vec<Step>) -> BTreeMap<StepId, Ended> {
         self.drain();
         self.ended.clear();
         self.states.clear();
@@ -169,14 +173,14 @@ impl Watched {
     }
 }
 
-pub fn interest(units: &[(&str, &[&str])]) -> Interest {
+pub(crate) fn interest(units: &[(&str, &[&str])]) -> Interest {
     let units = units
         .iter()
         .map(|(unit, properties)| (Name::from(*unit), properties.iter().map(|name| (*name).to_owned()).collect()));
     Interest { units: units.collect(), ..Interest::default() }
 }
 
-pub fn step(id: StepId, action: Action, after: &[StepId]) -> Step {
+pub(crate) fn step(id: StepId, action: Action, after: &[StepId]) -> Step {
     Step {
         id,
         subject: Subject::State,

@@ -9,7 +9,7 @@ use crate::model::{Kind, Name, ResourceId};
 use super::{
     decode::Decoded,
     document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
-    fault::{DocumentError, Fault, code},
+    fault::code,
     names,
     place::{At, Faults, named, quoted},
 };
@@ -32,25 +32,6 @@ impl Rules {
     /// The units that may run that container.
     fn units_of<'r>(&'r self, container: &'r str) -> impl Iterator<Item = Name> + 'r {
         self.container_units.iter().map(move |pattern| pattern.replacen('*', container, 1).into())
-    }
-}
-
-impl Document {
-    /// Refuses a document that names no resource, unless it, or the caller, says that it is meant so.
-    ///
-    /// # Errors
-    /// One fault at the whole document.
-    pub fn refuse_empty(&self, allow_empty: bool) -> Result<(), DocumentError> {
-        if !self.is_empty() || self.allow_empty || allow_empty {
-            return Ok(());
-        }
-        let message = "the document names no resource, and would leave everything unmanaged: write \
-                       \"allow_empty\": true if it is meant so";
-        Err(DocumentError::Invalid(vec![Fault {
-            pointer: String::new(),
-            code: code::EMPTY,
-            message: message.to_owned(),
-        }]))
     }
 }
 

@@ -361,9 +361,11 @@ fn cycles() {
         "ovsdb": {"bridges": {"br0": {"after": ["port:veth1i0"], "ports": {"veth1i0": {}}}}},
         "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0"}]},
     });
-    let alias = json!({
-        "systemd": {"units": {"lxc@1.service": {"after": ["container:2"]}}},
-        "lxc": {"containers": [{"id": "1"}, {"id": "2", "after": ["container:1"]}]},
+    let unit = json!({
+        "systemd": {"units": {"lxc@1.service": {"after": ["container:2"]}, "lxc@3.service": {}}},
+        "ovsdb": {"bridges": {"br0": {"after": ["unit:lxc@3.service"]}}},
+        "lxc": {"containers": [{"id": "1"}, {"id": "2", "after": ["container:1"]},
+                               {"id": "3", "veth": "veth3", "bridge": "br0"}]},
     });
     check(&[
         Case(
@@ -388,7 +390,13 @@ fn cycles() {
                 ),
             ],
         ),
-        Case(alias, &[("/lxc/containers/1/after/0", code::CYCLE, "container:1 -> container:2 -> container:1")]),
+        Case(
+            unit,
+            &[
+                ("/ovsdb/bridges/br0/after/0", code::CYCLE, "-> unit:lxc@3.service -> bridge:br0 (its bridge)"),
+                ("/lxc/containers/1/after/0", code::CYCLE, "-> unit:lxc@1.service (runs it) -> container:2"),
+            ],
+        ),
     ]);
 }
 

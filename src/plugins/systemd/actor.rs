@@ -305,8 +305,10 @@ impl Actor {
                 self.mirror.pin(&unit, &properties);
                 self.followers.push(Follower { unit, news, told: None });
             }
-            Command::Read { unit, reply } => {
-                self.mirror.read(&unit);
+            Command::Read { unit, anew, reply } => {
+                if anew {
+                    self.mirror.read(&unit);
+                }
                 self.waiters.push(Waiter::Read { unit, reply });
             }
             Command::Call { message, limit, reply } => match link {

@@ -24,8 +24,8 @@ pub(super) enum Command {
     Look { interest: Interest, reply: oneshot::Sender<Result<Vec<Change>, PluginError>> },
     /// Tell all news of that unit, as long as somebody listens.
     Follow { unit: Name, properties: Vec<String>, news: mpsc::UnboundedSender<News> },
-    /// Read that unit anew; the model is told first.
-    Read { unit: Name, reply: oneshot::Sender<Result<Seen, CallError>> },
+    /// Show that unit, read anew or as it was told last; the model is told first.
+    Read { unit: Name, anew: bool, reply: oneshot::Sender<Result<Seen, CallError>> },
     /// Call a method.
     Call { message: Message, limit: Duration, reply: oneshot::Sender<Result<Message, CallError>> },
     /// Answer once nothing is awaited from systemd and the model was told all.
@@ -65,8 +65,23 @@ impl Handle {
         Ok(())
     }
 
-    pub(super) async fn look(&self, interest: Interest) -> Result<Vec<Change>, PluginError> {
+    pub(super) async fn look(&self, mut interest: Interest) -> Result<Vec<Change>, PluginError> {
+        if interest.installable {
+            for unit in self.installable().await? {
+                interest.units.entry(unit).or_default();
+            }
+        }
         self.ask(|reply| Command::Look { interest, reply }).await?
+    }
+
+    /// Every unit whose file has an [Install] section that could enable it, or has; templates are no units.
+    async fn installable(&self) -> Result<Vec<Name>, CallError> {
+        let states = ["enabled", "enabled-runtime", "linked", "linked-runtime", "disabled"];
+        let reply = self.manager("ListUnitFilesByPatterns", &(&states[..], &[""; 0][..])).await?;
+        let body = reply.body();
+        let files: Vec<(&str, &str)> = body.deserialize()?;
+        let names = files.into_iter().filter_map(|(path, _)| path.rsplit('/').next());
+        Ok(names.filter(|name| !name.contains("@.")).map(Name::from).collect())
     }
 
     /// Follows that unit, and the values of these properties of it, until the receiver is dropped.
@@ -79,7 +94,12 @@ impl Handle {
 
     /// Reads a unit that is mirrored or followed.
     pub(super) async fn read(&self, unit: &Name) -> Result<Seen, CallError> {
-        self.ask(|reply| Command::Read { unit: unit.clone(), reply }).await?
+        self.ask(|reply| Command::Read { unit: unit.clone(), anew: true, reply }).await?
+    }
+
+    /// The unit as systemd's signals so far have it.
+    pub(super) async fn glance(&self, unit: &Name) -> Result<Seen, CallError> {
+        self.ask(|reply| Command::Read { unit: unit.clone(), anew: false, reply }).await?
     }
 
     /// Waits until nothing is awaited from systemd.

@@ -23,6 +23,9 @@ mod exchange;
 mod handle;
 mod link;
 mod mirror;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+mod mirror_tests;
 mod parts;
 mod pattern;
 mod properties;

@@ -297,7 +297,9 @@ mod tests {
                 }),
                 prop::collection::vec(inner.clone(), 1..4).prop_map(|fields| {
                     let mut builder = StructureBuilder::new();
-                    fields.into_iter().for_each(|field| builder.push_value(field));
+                    for field in fields {
+                        builder.push_value(field);
+                    }
                     Variant::Structure(builder.build().unwrap())
                 }),
                 (prop::collection::btree_set("[a-z]{0,6}", 0..4), inner).prop_map(|(keys, value)| {

@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     super::schema::Table,
-    OWNER_KEY, Refusal, View,
+    Refusal, View,
     edit::{local_port, new_port, same_interfaces, write_bridge, write_port},
 };
 use crate::{
     desired::PortSpec,
     model::{BridgeFacts, Name, PortFacts, StringMap},
-    plan::{Action, BridgeOp, PortOp},
+    plan::{Action, BridgeOp, OWNER_KEY, PortOp},
 };
 
 /// One bridge or port.

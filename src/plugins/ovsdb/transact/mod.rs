@@ -16,9 +16,6 @@ use crate::{
     plan::Action,
 };
 
-/// The key of the mark that op-dbus leaves in `external_ids` of what it makes. Its value is the machine's id.
-pub(super) const OWNER_KEY: &str = "opdbus-owner";
-
 /// What a transaction is made from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {

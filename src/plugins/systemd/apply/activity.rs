@@ -39,7 +39,12 @@ impl<'a> Unit<'a> {
         Self { context, name, news: context.handle.follow(name, Vec::new()) }
     }
 
-    /// The unit as it is now; the model was told.
+    /// The unit as systemd's signals have it; the first time, as it was read for being followed.
+    async fn glance(&self) -> Result<Seen, CallError> {
+        self.context.handle.glance(self.name).await
+    }
+
+    /// The unit read anew; the model was told.
     async fn look(&self) -> Result<Seen, CallError> {
         self.context.handle.read(self.name).await
     }
@@ -100,7 +105,8 @@ impl<'a> Unit<'a> {
             }
         }
         let last = self.look().await?;
-        let verdict = verdict.or_else(|| Fall::of(&started, &last));
+        // systemd shows a unit that it will restart as failed for a moment: the last look tells the two apart.
+        let verdict = Fall::of(&started, &last).or(verdict);
         Ok(verdict.map_or_else(Outcome::done, |fall| fall.outcome(self.name, &last)))
     }
 }
@@ -187,7 +193,7 @@ fn obstacle(name: &str, seen: &Seen) -> Option<Outcome> {
 /// Starts a unit, unless it is up.
 pub(super) async fn start(context: &Context, name: &Name, report: &Report) -> Result<Outcome, CallError> {
     let mut unit = Unit::follow(context, name);
-    let seen = unit.look().await?;
+    let seen = unit.glance().await?;
     if let Some(obstacle) = obstacle(name, &seen) {
         return Ok(obstacle);
     }
@@ -201,7 +207,7 @@ pub(super) async fn start(context: &Context, name: &Name, report: &Report) -> Re
 /// Restarts a unit, or starts it.
 pub(super) async fn restart(context: &Context, name: &Name, report: &Report) -> Result<Outcome, CallError> {
     let mut unit = Unit::follow(context, name);
-    let seen = unit.look().await?;
+    let seen = unit.glance().await?;
     if let Some(obstacle) = obstacle(name, &seen) {
         return Ok(obstacle);
     }
@@ -212,8 +218,10 @@ pub(super) async fn restart(context: &Context, name: &Name, report: &Report) -> 
 
 /// What a start came to, from the end of its job on.
 async fn started(unit: &mut Unit<'_>, end: End, report: &Report) -> Result<Outcome, CallError> {
-    let seen = unit.look().await?;
     let name = unit.name;
+    // systemd tells what became of a unit before the end of its job, and lets a skipped unit go right after: a look
+    // would load it anew, with no memory of that.
+    let seen = unit.glance().await?;
     let failed =
         |reason, what: &str| Outcome::failed(reason, format!("{name} {what}: {}", ending(&seen))).after_writing();
     Ok(match end {
@@ -262,7 +270,7 @@ fn stop_bound_usec(seen: &Seen) -> u64 {
 /// Stops a unit, unless it is down.
 pub(super) async fn stop(context: &Context, name: &Name) -> Result<Outcome, CallError> {
     let mut unit = Unit::follow(context, name);
-    let seen = unit.look().await?;
+    let seen = unit.glance().await?;
     let is_down = |seen: &Seen| matches!(seen.facts.active_state.as_str(), "inactive" | "failed");
     // A job in the queue would bring it up again.
     if is_down(&seen) && seen.facts.job.is_none() {

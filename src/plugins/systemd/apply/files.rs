@@ -10,6 +10,7 @@ use crate::{
     plan::{Action, StepId, UnitOp},
     plugins::systemd::{
         call::{CallError, manager},
+        entry::Seen,
         handle::News,
         pattern::template_of,
     },
@@ -60,7 +61,8 @@ pub(super) async fn change(context: Context, steps: Vec<(Name, Action, Report)>)
         })
         .collect();
 
-    look(&context, &mut targets).await;
+    let seen = join_all(targets.iter().map(|target| context.handle.glance(&target.name))).await;
+    take(&mut targets, seen);
     for runtime in [false, true] {
         let state = if runtime { "masked-runtime" } else { "masked" };
         let wants = |target: &Target| target.unmask && target.facts.unit_file_state == state;
@@ -124,9 +126,13 @@ fn cannot_mask(name: &str, file: &str) -> Outcome {
     Outcome::blocked(Reason::CannotMask, format!("the file of {name} lies where the mask would be: {file}"))
 }
 
-/// Looks at all of them.
+/// Reads all of them anew.
 async fn look(context: &Context, targets: &mut [Target]) {
     let seen = join_all(targets.iter().map(|target| context.handle.read(&target.name))).await;
+    take(targets, seen);
+}
+
+fn take(targets: &mut [Target], seen: Vec<Result<Seen, CallError>>) {
     for (target, seen) in targets.iter_mut().zip(seen) {
         match seen {
             Ok(seen) => target.facts = seen.facts,

@@ -20,7 +20,7 @@ pub(super) async fn set(context: &Context, name: &Name, values: &BTreeMap<String
     let names: Vec<String> = values.keys().cloned().collect();
     // Followed for its pin: the mirror reads these properties as long as this lives.
     let _news = context.handle.follow(name, names);
-    let seen = context.handle.read(name).await?;
+    let seen = context.handle.glance(name).await?;
     if seen.facts.load_state == "not-found" {
         return Ok(Outcome::blocked(Reason::UnitNotFound, format!("systemd knows no unit {name}")));
     }
