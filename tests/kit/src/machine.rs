@@ -2,9 +2,11 @@
 
 use std::{fs, path::Path};
 
+use futures::StreamExt as _;
 use serde_json::Value;
+use zbus::{Connection, MatchRule, MessageStream, message};
 
-use crate::{Lab, Outcome};
+use crate::{Lab, Outcome, PATIENCE};
 
 /// What holds op-dbus's generations, where the shipped unit has systemd make it.
 pub const STATE_DIR: &str = "/var/lib/op-dbus";
@@ -25,11 +27,10 @@ impl Lab {
         let _ = fs::remove_dir_all(DROP_INS);
         let _ = fs::remove_dir_all("/etc/op-dbus");
         let containers = ["100", "101", "102"].map(|id| format!("pve-container@{id}.service"));
-        for unit in &containers {
-            self.run(&["systemctl", "stop", unit]);
-            // Of a unit without [Install] systemctl takes the link away, and complains.
-            let _ = self.outcome(&["systemctl", "--quiet", "disable", unit]);
-        }
+        let containers = containers.each_ref().map(String::as_str);
+        self.run(&[&["systemctl", "stop"][..], &containers].concat());
+        // Of a unit without [Install] systemctl takes the link away, and complains.
+        let _ = self.outcome(&[&["systemctl", "--quiet", "disable"][..], &containers].concat());
         for bridge in self.run(&["ovs-vsctl", "list-br"]).lines().filter(|bridge| *bridge != "ovsbr0") {
             // A fake bridge may have gone with the one it was on.
             self.run(&["ovs-vsctl", "--if-exists", "del-br", bridge]);
@@ -76,10 +77,11 @@ impl Lab {
 
     /// Takes units away again, whatever state they are in.
     pub fn remove_units(&self, units: &[&str]) {
+        for verb in [&["unmask"][..], &["disable", "--now"], &["reset-failed"], &["revert"]] {
+            // Some of it is always so already, which systemctl complains of.
+            let _ = self.outcome(&[&["systemctl", "--quiet"][..], verb, units].concat());
+        }
         for name in units {
-            for verb in [&["unmask"][..], &["disable", "--now"], &["reset-failed"], &["revert"]] {
-                let _ = self.outcome(&[&["systemctl", "--quiet"][..], verb, &[name]].concat());
-            }
             let _ = fs::remove_file(Path::new("/usr/lib/systemd/system").join(name));
         }
         self.run(&["systemctl", "daemon-reload"]);
@@ -88,6 +90,38 @@ impl Lab {
     /// A property of a unit as systemctl shows it.
     pub fn show(&self, unit: &str, property: &str) -> String {
         self.run(&["systemctl", "show", "--value", "--property", property, unit])
+    }
+
+    /// Waits until a property of a unit holds, woken by systemd's own signals, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come true.
+    pub fn until_shown(&self, unit: &str, property: &str, holds: impl Fn(&str) -> bool) -> String {
+        let mut last = String::new();
+        let held = self.runtime.block_on(async {
+            let connection = Connection::system().await.expect("the system bus");
+            let rule = MatchRule::builder().msg_type(message::Type::Signal);
+            let rule = rule.path_namespace("/org/freedesktop/systemd1/unit").build().expect("a rule");
+            let mut signals = MessageStream::for_match_rule(rule, &connection, None).await.expect("a match");
+            let systemd = "org.freedesktop.systemd1";
+            let manager = Some("org.freedesktop.systemd1.Manager");
+            let subscribed =
+                connection.call_method(Some(systemd), "/org/freedesktop/systemd1", manager, "Subscribe", &()).await;
+            subscribed.expect("systemd takes subscribers");
+            let waiting = async {
+                loop {
+                    last = self.show(unit, property);
+                    if holds(&last) {
+                        return;
+                    }
+                    signals.next().await.expect("the bus stays").expect("a whole message");
+                }
+            };
+            tokio::time::timeout(PATIENCE, waiting).await.is_ok()
+        });
+        assert!(held, "{property} of {unit} stayed {last:?}");
+        last
     }
 
     /// A property of systemd's manager.
