@@ -45,11 +45,15 @@ impl Core {
     /// `Job.Cancel`: what has begun finishes, the rest is skipped.
     ///
     /// # Errors
-    /// `NotFound` for a job that is over or never was.
+    /// `Conflict` for a job that is over, `NotFound` for one that never was or is not shown any more.
     pub fn cancel(&mut self, job: JobId, now: Now) -> Result<(), CoreError> {
         self.now = now;
         if !self.runs.contains_key(&job) {
-            return Err(CoreError::NotFound(format!("job {job} is over, or never was")));
+            return Err(if self.view.jobs.contains_key(&job) {
+                CoreError::Conflict(format!("job {job} is finished: there is nothing left to cancel"))
+            } else {
+                CoreError::NotFound(format!("there is no job {job}"))
+            });
         }
         self.stop(job, JobResult::Cancelled);
         Ok(())

@@ -458,7 +458,8 @@ fn cancelling_skips_what_has_not_begun() {
     assert_eq!(sim.job(first).result, None);
     sim.release();
     assert_eq!(sim.result(first), JobResult::Cancelled);
-    assert!(matches!(sim.core.cancel(first, sim.now), Err(CoreError::NotFound(_))));
+    assert!(matches!(sim.core.cancel(first, sim.now), Err(CoreError::Conflict(_))));
+    assert!(matches!(sim.core.cancel(first + 1000, sim.now), Err(CoreError::NotFound(_))));
 }
 
 #[test]
