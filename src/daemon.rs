@@ -158,6 +158,7 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
         machine_id: machine_id.to_owned(),
         protected_units: own.into_iter().collect(),
         container_unit: config.container_unit().unwrap_or_default(),
+        retry_unmet: false,
     }
 }
 

@@ -172,4 +172,7 @@ pub struct Inventory {
     /// Template of the unit that runs container N, `%` standing for N, where none was found yet:
     /// `pve-container@%.service`.
     pub container_unit: String,
+    /// Try also what systemd would skip, as far as it knows, for a condition that was not met the last time: it looks
+    /// anew only when somebody starts the unit. For work that somebody asked for.
+    pub retry_unmet: bool,
 }

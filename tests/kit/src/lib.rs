@@ -3,6 +3,13 @@
 //! The calls go through busctl, so each of them also proves that sd-bus reads op-dbus without a quirk. Everything here
 //! panics where something fails, as tests do.
 
+mod json;
+mod machine;
+mod signals;
+
+pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
+pub use signals::{Signal, Signals};
+
 use std::{
     env,
     io::Write as _,
@@ -63,7 +70,9 @@ impl Lab {
             return None;
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // A worker beside the test, so that connections are read while the test does something else.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
         Some(Self { runtime, _turn: turn })
     }
 
@@ -192,6 +201,21 @@ impl Lab {
         assert!(held, "{path} {interface}.{property} stayed {last}");
         last
     }
+}
+
+/// The object path of a resource: its kind, and its name escaped as systemd does.
+#[must_use]
+pub fn path(kind: &str, name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut path = format!("/org/opdbus/{kind}/");
+    for (at, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
+            path.push(char::from(byte));
+        } else {
+            write!(path, "_{byte:02x}").expect("text grows");
+        }
+    }
+    path
 }
 
 /// The value in busctl's JSON.
