@@ -294,7 +294,7 @@ async fn reread(flags: &cli::Daemon, settings: &Settings, logging: &Logging, sta
                 );
             }
         }
-        Err(error) => tracing::error!(%error, "the configuration cannot be read again and stays as it was"),
+        Err(error) => tracing::error!("the configuration cannot be read again and stays as it was: {error}"),
     }
     state_file.reread().await;
     notify::ready("mirroring");
