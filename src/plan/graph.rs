@@ -82,24 +82,32 @@ pub fn waits_for(dependencies: &Dependencies, later: &ResourceId, earlier: &Reso
 
 /// Declared resources to look at again when the facts of the key change, besides the key itself.
 #[must_use]
-pub fn dependents(doc: &Desired, inventory: &Inventory) -> BTreeMap<ResourceId, Vec<ResourceId>> {
+pub fn dependents(doc: &Desired) -> BTreeMap<ResourceId, Vec<ResourceId>> {
     let mut out: BTreeMap<ResourceId, Vec<ResourceId>> = BTreeMap::new();
     let mut add = |of: ResourceId, look_at: ResourceId| out.entry(of).or_default().push(look_at);
     for (id, spec) in &doc.containers {
         let container = ResourceId::container(id.clone());
-        add(ResourceId::unit(inventory.container_unit.replace('%', id)), container.clone());
         if let Some(bridge) = &spec.bridge {
             add(ResourceId::bridge(bridge.clone()), container.clone());
         }
         if let Some(veth) = &spec.veth {
             for port in host_side_names(veth) {
-                add(ResourceId::port(port), container.clone());
+                add(ResourceId::port(port.clone()), container.clone());
+                if doc.ports.contains_key(&port) {
+                    add(container.clone(), ResourceId::port(port));
+                }
             }
-            add(container, ResourceId::port(veth.clone()));
         }
     }
     for (name, spec) in &doc.ports {
         add(ResourceId::bridge(spec.bridge.clone()), ResourceId::port(name.clone()));
+        // A port and a bridge cannot bear one name, but for the local port.
+        if *name != spec.bridge {
+            add(ResourceId::bridge(name.clone()), ResourceId::port(name.clone()));
+        }
+    }
+    for name in doc.bridges.keys() {
+        add(ResourceId::port(name.clone()), ResourceId::bridge(name.clone()));
     }
     out
 }

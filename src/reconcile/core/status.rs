@@ -111,28 +111,30 @@ impl Core {
         old: Option<&ResourceFacts>,
     ) -> (Status, Reason, String) {
         let track = self.tracks.entry(id.clone()).or_default();
-        let was_stuck = old.is_some_and(|old| matches!(old.status, Status::Blocked | Status::Unknown));
         let said = || texts(&assessment.differences);
         let stands = if assessment.differences.is_empty() {
             let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
             (Status::Failed, reason, message)
         } else if let Some((reason, message)) = &assessment.blocked {
             (Status::Blocked, *reason, message.clone())
+        } else if track.gave_up {
+            let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
+            let last = track.failure.as_ref().map(|(_, reason, ..)| format!(" (the last time it failed: {reason})"));
+            (Status::Drifted, Reason::TooManyCorrections, format!("{text}{}", last.unwrap_or_default()))
         } else if let Some((status, reason, message, _)) = track.failure.clone() {
             (status, reason, message)
         } else if assessment.settling {
             // On its way: until it is there, it stands as it stood.
             match old {
-                Some(old) if old.status != Status::Unmanaged => (old.status, old.reason, old.message.clone()),
-                _ => (Status::Pending, Reason::None, String::new()),
+                Some(old) if matches!(old.status, Status::Drifted | Status::Failed) => {
+                    (old.status, old.reason, old.message.clone())
+                }
+                _ => (Status::Pending, Reason::None, "it is on its way".to_owned()),
             }
-        } else if track.gave_up {
-            let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
-            (Status::Drifted, Reason::TooManyCorrections, text.to_owned())
         } else {
             (Status::Drifted, reason_of(assessment), said())
         };
-        self.consider(id, assessment, stands.0, was_stuck);
+        self.consider(id, assessment, stands.0);
         stands
     }
 
