@@ -634,6 +634,24 @@ mod apply {
     }
 
     #[tokio::test]
+    async fn a_step_outlives_systemd_executing_itself_anew() {
+        let Some(mut lab) = lab() else { return };
+        lab.unit("lab-a.service", SLEEP);
+        let mut seen = applying(&["lab-a.service"]).await;
+        let work = op_dbus::plugins::Work {
+            job: 7,
+            steps: vec![common::step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
+        };
+        let applied = tokio::spawn(seen.plugin.apply(work));
+        seen.until(|seen| seen.states.get(&1).is_some_and(|states| states.contains(&StepState::Verifying))).await;
+        systemctl(&["daemon-reexec"]);
+        applied.await.unwrap();
+        seen.drain();
+        assert!(seen.told.contains(&"reset".to_owned()), "{:?}", seen.told);
+        assert_eq!((seen.ended[&1].state, seen.ended[&1].wrote), (StepState::Done, true), "{:?}", seen.ended);
+    }
+
+    #[tokio::test]
     async fn what_has_begun_ends_although_nobody_waits() {
         let Some(mut lab) = lab() else { return };
         lab.unit("lab-a.service", SLEEP);
@@ -646,5 +664,57 @@ mod apply {
         assert!(waited.is_err());
         seen.until(|seen| seen.ended.contains_key(&1)).await;
         assert_eq!(seen.ended[&1].state, StepState::Done);
+    }
+}
+
+mod session {
+    use super::*;
+
+    /// What the next test runs as somebody who is not root.
+    #[tokio::test]
+    async fn as_a_user_inside() {
+        if std::env::var_os("OPDBUS_LAB").is_none_or(|value| value != "as a user") {
+            return;
+        }
+        let units = PathBuf::from(std::env::var_os("HOME").unwrap()).join(".config/systemd/user");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(units.join("lab-user.service"), "[Service]\nExecStart=/bin/sleep infinity\n").unwrap();
+        systemctl(&["--user", "daemon-reload"]);
+        let mut seen = Watched::start(SystemdConfig::session());
+        seen.connected().await;
+        seen.watch(&["lab-user.service"]).await;
+        let files = UnitOp::Files { unmask: false, enable: Some(true), mask: false };
+        let ended = seen
+            .steps(vec![
+                common::step(1, Action::Unit("lab-user.service".into(), files), &[]),
+                common::step(2, Action::ReloadSystemd, &[1]),
+                common::step(3, Action::Unit("lab-user.service".into(), UnitOp::Start), &[2]),
+            ])
+            .await;
+        assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
+        let link = units.join("default.target.wants/lab-user.service");
+        assert!(fs::symlink_metadata(&link).is_ok());
+        fs::remove_file(link).unwrap();
+        seen.until_unit("lab-user.service", |unit| unit.unit_file_state == "static" && !unit.has_wants_link).await;
+        let ended = seen.step("lab-user.service", UnitOp::Stop).await;
+        assert_eq!(ended.state, StepState::Done);
+        fs::remove_file(units.join("lab-user.service")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn ones_own_units_on_the_session_bus() {
+        let Some(_lab) = lab() else { return };
+        Command::new("loginctl").args(["enable-linger", "alice"]).status().unwrap();
+        systemctl(&["start", "user@1000.service"]);
+        let output = Command::new("systemd-run")
+            .args(["--quiet", "--collect", "--pipe", "--wait", "--uid=alice", "--setenv=OPDBUS_LAB=as a user"])
+            .args(["--setenv=HOME=/home/alice", "--setenv=XDG_RUNTIME_DIR=/run/user/1000"])
+            .arg("--setenv=DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "session::as_a_user_inside", "--nocapture"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
     }
 }

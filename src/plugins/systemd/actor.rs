@@ -202,7 +202,7 @@ impl Actor {
         } else if let Some(owner) = Link::owner_change(message) {
             self.owner(link, Some(owner).filter(|owner| !owner.is_empty()));
         } else if link.is_from_systemd(message)
-            && let Some(told) = decode::signal(message)
+            && let Some(told) = decode::signal(message, |path| self.mirror.cares_for(path))
         {
             match told {
                 Told::Mirror(signal) => {
@@ -340,11 +340,15 @@ impl Actor {
             }
             None => {}
         }
+        let ready = self.mirror.take_ready();
         let mirror = &mut self.mirror;
         self.followers.retain_mut(|follower| {
             if follower.news.is_closed() {
                 mirror.unpin(&follower.unit);
                 return false;
+            }
+            if follower.told.is_some() && !ready.contains(&follower.unit) {
+                return true;
             }
             let seen = mirror.seen(&follower.unit);
             if seen.is_some() && seen != follower.told {

@@ -34,8 +34,9 @@ pub(super) struct JobEnd {
     pub(super) result: String,
 }
 
-/// Reads a signal of systemd's; `None` of one that is of no concern, or is not what its name says.
-pub(super) fn signal(message: &Message) -> Option<Told> {
+/// Reads a signal of systemd's; `None` of one that is of no concern, or is not what its name says. Changes of all
+/// units come here, and only those of paths that are cared for are worth reading.
+pub(super) fn signal(message: &Message, cares_for: impl FnOnce(&str) -> bool) -> Option<Told> {
     if message.message_type() != Type::Signal {
         return None;
     }
@@ -44,6 +45,9 @@ pub(super) fn signal(message: &Message) -> Option<Told> {
     let interface = header.interface()?.as_str();
     let member = header.member()?.as_str();
     if interface == PROPERTIES && member == "PropertiesChanged" {
+        if !cares_for(header.path()?) {
+            return None;
+        }
         let (interface, properties, invalidated): (String, Properties, Vec<String>) = body.deserialize().ok()?;
         let path = header.path()?.to_string();
         return Some(Told::Mirror(Signal::Changed { path, interface, properties, invalidated }));

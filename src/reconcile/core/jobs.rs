@@ -87,7 +87,11 @@ impl Core {
             Some(scope) => self.dirty.extend(scope.iter().cloned()),
             None => self.dirty.extend(self.wanted.desired.resources()),
         }
-        self.runs.insert(job, Run::new(kind, scope, caller));
+        let asked = kind == JobKind::Reconcile && caller.uid != OP_DBUS_UID;
+        let fresh = asked || !self.wanted.complete;
+        let mut run = Run::new(kind, scope, caller);
+        run.fresh = fresh;
+        self.runs.insert(job, run);
         self.queue.push_back(job);
         if self.shutting_down {
             self.stop(job, JobResult::Cancelled);
@@ -189,6 +193,7 @@ impl Core {
                 desired: self.wanted.desired.clone(),
                 scope: run.scope.clone(),
                 caller: run.caller.clone(),
+                fresh: run.fresh,
             });
         }
     }

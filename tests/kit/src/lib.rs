@@ -19,9 +19,9 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use serde_json::Value;
-use zbus::{Connection, MatchRule, MessageStream, message};
+use zbus::{Connection, MessageStream};
 
 /// The name on the bus.
 pub const NAME: &str = "org.opdbus";
@@ -178,11 +178,15 @@ impl Lab {
     pub fn until(&self, path: &str, interface: &str, property: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let waiting = async {
-            // The match first: a change between the look and the match would be missed.
+            // The matches first: a change between the look and the match would be missed. A start of op-dbus is no
+            // signal of its own, so the owner of its name is followed as well.
             let connection = Connection::system().await.expect("the system bus");
-            let rule = MatchRule::builder().msg_type(message::Type::Signal).sender(NAME).build().expect("a rule");
-            let mut signals =
-                MessageStream::for_match_rule(rule, &connection, None).await.expect("a match for signals");
+            let own = format!("type='signal',sender='{NAME}'");
+            let owner = format!("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{NAME}'");
+            let listen = async |rule: String| {
+                MessageStream::for_match_rule(rule.as_str(), &connection, None).await.expect("a match for signals")
+            };
+            let mut signals = stream::select(listen(own).await, listen(owner).await);
             loop {
                 let read = self.outcome(&["busctl", "--json=short", "get-property", NAME, path, interface, property]);
                 // An object that is not there yet has no property: that is waited for as well.

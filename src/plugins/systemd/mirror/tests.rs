@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 use zbus::{OwnedVariant, Variant};
 
-use super::{
-    entry::unit_path,
-    exchange::{Answer, Batch, Question, Signal},
-    mirror::Mirror,
-    parts::{Properties, UNIT},
-    unitfiles::{Links, Touched},
-};
+use super::Mirror;
 use crate::{
     model::{Change, Name},
-    plugins::Interest,
+    plugins::{
+        Interest,
+        systemd::{
+            entry::unit_path,
+            exchange::{Answer, Batch, Question, Signal},
+            parts::{Properties, UNIT},
+            unitfiles::{Links, Touched},
+        },
+    },
 };
 
 const UNITS: [&str; 4] = ["a.service", "b.service", "box@1.service", "box@2.service"];
@@ -34,13 +36,20 @@ struct Sim {
     loaded: BTreeMap<String, &'static str>,
     bus: VecDeque<Delivery>,
     questions: VecDeque<Question>,
-    /// What the model was told.
-    model: BTreeMap<String, String>,
+    /// Those that something on disk starts at boot.
+    linked: BTreeSet<String>,
+    /// What the model was told: the ActiveState, the state of the unit file, the description.
+    model: BTreeMap<String, (String, String, String)>,
     batches: usize,
+    /// How often systemd was asked for anything.
+    served: usize,
+    /// What the unit files say, as systemd knows since it last read them.
+    version: u32,
 }
 
-fn properties(unit: &str, active: &str) -> Properties {
-    let texts = [("Id", unit), ("LoadState", "loaded"), ("ActiveState", active)];
+fn properties(unit: &str, active: &str, version: u32) -> Properties {
+    let version = version.to_string();
+    let texts = [("Id", unit), ("LoadState", "loaded"), ("ActiveState", active), ("Description", &version)];
     texts.map(|(name, text)| (name.to_owned(), OwnedVariant::try_from(Variant::from(text.to_owned())).unwrap())).into()
 }
 
@@ -54,7 +63,9 @@ impl Sim {
             // The signal of the load stands in for the change.
             self.tell(Signal::UnitNew(unit.to_owned()));
         } else {
-            let properties = properties(unit, active);
+            // Only what changed, which a description does not by itself.
+            let mut properties = properties(unit, active, 0);
+            properties.remove("Description");
             let path = unit_path(unit);
             self.tell(Signal::Changed { path, interface: UNIT.to_owned(), properties, invalidated: Vec::new() });
         }
@@ -78,6 +89,7 @@ impl Sim {
 
     fn reload(&mut self) {
         self.tell(Signal::Reloading(true));
+        self.version += 1;
         for unit in self.loaded.keys().cloned().collect::<Vec<_>>() {
             self.tell(Signal::UnitRemoved(unit.clone()));
             self.tell(Signal::UnitNew(unit));
@@ -85,20 +97,47 @@ impl Sim {
         self.tell(Signal::Reloading(false));
     }
 
+    fn file_state(&self, unit: &str) -> String {
+        if self.linked.contains(unit) { "enabled" } else { "static" }.to_owned()
+    }
+
+    /// inotify tells at once, past all that is still on the bus.
+    fn link(&mut self, mirror: &mut Mirror, unit: &str) {
+        if !self.linked.remove(unit) {
+            self.linked.insert(unit.to_owned());
+        }
+        let links = Links { wanted: self.linked.clone(), all: self.linked.clone() };
+        mirror.files_touched(links, &Touched { all: false, units: BTreeSet::from([unit.to_owned()]) });
+    }
+
+    fn truth(&self, watched: &BTreeSet<&str>) -> BTreeMap<String, (String, String, String)> {
+        let shows = |unit: &&str| {
+            let is_box = unit.starts_with("box@");
+            watched.contains(unit) || (is_box && (self.loaded.contains_key(*unit) || self.linked.contains(*unit)))
+        };
+        let state = |unit: &str| self.loaded.get(unit).copied().unwrap_or("inactive").to_owned();
+        UNITS
+            .into_iter()
+            .filter(shows)
+            .map(|unit| (unit.to_owned(), (state(unit), self.file_state(unit), self.version.to_string())))
+            .collect()
+    }
+
     /// Answers the next question, by what is true now.
     fn serve(&mut self) {
         let Some(question) = self.questions.pop_front() else { return };
+        self.served += 1;
         let mut touched = None;
         let answer = match &question {
             Question::Units => Answer::Units(self.loaded.keys().cloned().collect()),
             Question::Loaded(_, unit) | Question::TriggerLoaded(unit) if self.loaded.contains_key(unit) => Answer::Yes,
             Question::Loaded(..) | Question::TriggerLoaded(_) | Question::JobKind(..) => Answer::No,
             Question::TriggerState(_) => Answer::Word("inactive".to_owned()),
-            Question::FileState(..) => Answer::Word("static".to_owned()),
+            Question::FileState(_, unit) => Answer::Word(self.file_state(unit)),
             Question::All(_, _, path, _) => {
                 let unit = UNITS.into_iter().find(|unit| unit_path(unit) == *path).unwrap();
                 touched = Some(unit);
-                Answer::Properties(properties(unit, self.loaded.get(unit).copied().unwrap_or("inactive")))
+                Answer::Properties(properties(unit, self.loaded.get(unit).copied().unwrap_or("inactive"), self.version))
             }
         };
         self.bus.push_back(Delivery::Answer(question, answer));
@@ -130,7 +169,9 @@ impl Sim {
         self.batches += 1;
         for change in changes {
             match change {
-                Change::Unit(name, facts) => self.model.insert(name.to_string(), facts.active_state),
+                Change::Unit(name, facts) => {
+                    self.model.insert(name.to_string(), (facts.active_state, facts.unit_file_state, facts.description))
+                }
                 Change::UnitGone(name) => self.model.remove(&*name),
                 other => panic!("{other:?}"),
             };
@@ -177,6 +218,10 @@ enum Happening {
     Reconnect,
     Serve,
     Deliver,
+    /// Nothing for a while: everything arrives.
+    Rest,
+    /// Somebody enables or disables it without telling systemd.
+    Link(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -190,7 +235,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::FilesChanged),
         2 => prop::collection::btree_set(unit.clone(), 0..3).prop_map(Happening::Watch),
         1 => unit.clone().prop_map(Happening::Pin),
-        1 => unit.prop_map(Happening::Unpin),
+        1 => unit.clone().prop_map(Happening::Unpin),
+        1 => unit.prop_map(Happening::Link),
+        4 => Just(Happening::Rest),
         1 => Just(Happening::Reconnect),
         8 => Just(Happening::Serve),
         12 => Just(Happening::Deliver),
@@ -201,7 +248,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whatever_happens_the_model_ends_up_true(happenings in prop::collection::vec(happening(), 0..60)) {
+    fn whatever_happens_the_model_ends_up_true(happenings in prop::collection::vec(happening(), 0..80)) {
         let (mut sim, mut mirror) = start();
         let mut watched: BTreeSet<&str> = BTreeSet::new();
         let mut pins = [0_u32; UNITS.len()];
@@ -234,19 +281,17 @@ proptest! {
                 }
                 Happening::Serve => sim.serve(),
                 Happening::Deliver => sim.deliver(&mut mirror),
+                Happening::Rest => {
+                    sim.quiesce(&mut mirror);
+                    prop_assert_eq!(&sim.model, &sim.truth(&watched));
+                }
+                Happening::Link(unit) => sim.link(&mut mirror, UNITS[unit]),
             }
             sim.questions.extend(mirror.questions());
         }
         sim.quiesce(&mut mirror);
         prop_assert!(mirror.is_quiet());
-        let mut truth: BTreeMap<String, String> = BTreeMap::new();
-        for unit in UNITS {
-            let active = sim.loaded.get(unit).copied();
-            if watched.contains(unit) || (unit.starts_with("box@") && active.is_some()) {
-                truth.insert(unit.to_owned(), active.unwrap_or("inactive").to_owned());
-            }
-        }
-        prop_assert_eq!(&sim.model, &truth);
+        prop_assert_eq!(&sim.model, &sim.truth(&watched));
     }
 }
 
@@ -257,11 +302,13 @@ fn a_reload_is_held_and_told_once() {
     sim.set("box@1.service", "active");
     mirror.watch(&interest(&BTreeSet::from(["a.service"])));
     sim.quiesce(&mut mirror);
-    sim.batches = 0;
+    (sim.batches, sim.served) = (0, 0);
     sim.reload();
     sim.set("a.service", "failed");
     sim.quiesce(&mut mirror);
-    assert_eq!((sim.batches, sim.model["a.service"].as_str()), (1, "failed"));
+    // ListUnits, and four questions of each of the two: not one for each of systemd's signals.
+    assert_eq!(sim.served, 9);
+    assert_eq!((sim.batches, sim.model["a.service"].0.as_str()), (1, "failed"));
 }
 
 #[test]
@@ -279,17 +326,4 @@ fn a_look_of_somebody_else_tells_nothing_and_loads_nothing() {
     assert!(sim.questions.iter().all(harmless), "{:?}", sim.questions);
     sim.quiesce(&mut mirror);
     assert_eq!(sim.batches, 0);
-}
-
-#[test]
-fn a_container_that_something_on_disk_will_start_shows() {
-    let (mut sim, mut mirror) = start();
-    let linked = BTreeSet::from(["box@2.service".to_owned(), "other.service".to_owned()]);
-    let links = Links { wanted: linked.clone(), all: linked };
-    mirror.files_touched(links, &Touched::default());
-    sim.quiesce(&mut mirror);
-    assert_eq!(sim.model, BTreeMap::from([("box@2.service".to_owned(), "inactive".to_owned())]));
-    mirror.files_touched(Links::default(), &Touched::default());
-    sim.quiesce(&mut mirror);
-    assert_eq!(sim.model, BTreeMap::new());
 }
