@@ -64,7 +64,7 @@ impl Core {
             // Refused for a standing reason: wait for an event that frees it, or a new generation.
             Some(_) if !(track.achieved && policy == DriftPolicy::Enforce) => None,
             // What the last job could not attempt, and can be attempted now.
-            _ if track.kept_back => Some(Due { at: now, why: Why::Pending }),
+            _ if track.kept_back.is_some() => Some(Due { at: now, why: Why::Pending }),
             _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),
             _ if replug => Some(Due { at: now, why: Why::Drift }),
             _ => None,
@@ -176,7 +176,7 @@ impl Core {
         self.held_up.remove(id);
         if let Some(track) = self.tracks.get_mut(id) {
             track.failure = None;
-            track.kept_back = true;
+            track.kept_back = Some(Reason::DependencyFailed);
             self.dirty.insert(id.clone());
         }
     }
