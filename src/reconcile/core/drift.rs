@@ -114,7 +114,14 @@ impl Core {
 
     /// Starts jobs for all that is due now.
     pub(super) fn take_up_due(&mut self) {
-        if self.due.is_empty() || !self.may_take_up() {
+        if !self.may_take_up() {
+            return;
+        }
+        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
+        if self.wanted.unpruned && self.view.observed.is_connected("ovsdb") {
+            // Only a plan of the whole can tell what is named no more.
+            self.wanted.unpruned = false;
+            self.enqueue(JobKind::Reconcile, None, own());
             return;
         }
         let now = self.now.boot_usec;
@@ -137,7 +144,6 @@ impl Core {
                 pending.insert(id)
             };
         }
-        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
         for (kind, scope) in [(JobKind::Reconcile, pending), (JobKind::Drift, drift)] {
             if !scope.is_empty() {
                 self.enqueue(kind, Some(scope), own());

@@ -11,7 +11,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
         Subject,
     },
-    plan::{Action, Plan, StepId, backends},
+    plan::{Action, Plan, Step, StepId, backends},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -401,7 +401,13 @@ impl Core {
             if whole && current {
                 self.state.observed_generation = generation;
             }
-            let owed = self.owes();
+            if whole {
+                let is_unpruned = |step: &Arc<Step>| {
+                    matches!(step.action, Action::Nothing) && matches!(step.subject, Subject::Plugin(_))
+                };
+                self.wanted.unpruned = current && run.plan.steps.iter().any(is_unpruned);
+            }
+            let owed = self.wanted.unpruned || self.owes();
             // The job that brings about the last of what was owed completes the generation as well.
             if whole || (current && self.wanted.owed && !owed) {
                 let complete = !stopped && !owed;
@@ -458,7 +464,10 @@ impl Core {
         let wrote = run.steps.iter().any(|step| step.wrote);
         let all = scope.len();
         // Removals by prune are no declared resources: their steps speak for them.
-        let pruned = |step: &&crate::plan::Step| matches!(&step.subject, Subject::Resource(id) if self.wanted.desired.common(id).is_none());
+        let pruned = |step: &&Step| match &step.subject {
+            Subject::Resource(id) => self.wanted.desired.common(id).is_none(),
+            _ => matches!(step.action, Action::Nothing),
+        };
         let unpruned = run
             .plan
             .steps

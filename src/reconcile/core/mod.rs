@@ -162,6 +162,8 @@ struct Wanted {
     watched: Option<u64>,
     /// Not all of it could be brought about, and what is left is taken up by itself.
     owed: bool,
+    /// What is to be pruned could not be known: its backend was away.
+    unpruned: bool,
 }
 
 /// One backend, as the core sees it.
@@ -323,6 +325,7 @@ impl Core {
             desired,
             watched: None,
             owed: false,
+            unpruned: false,
         };
         self.state.generation = new.generation;
         self.state.source = new.source;

@@ -432,3 +432,19 @@ fn a_generation_is_worked_through_once_nothing_is_owed_any_more() {
     assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
     assert_eq!(sim.finished, [(1, "failed", false), (1, "done", true)]);
 }
+
+#[test]
+fn what_is_to_be_pruned_is_pruned_when_its_backend_is_back() {
+    let mut world = world_of_one_unit();
+    world.add_bridge("br0");
+    world.bridges.get_mut("br0").unwrap().external_ids.insert(OWNER_KEY.to_owned(), MACHINE.to_owned());
+    let mut sim = Sim::new(world);
+    sim.backend("ovsdb", BackendStatus::Unavailable);
+    let doc = Document { prune: true, ..one_unit(DriftPolicy::Report) };
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    sim.pass(3 * SECOND);
+    sim.connect("ovsdb");
+    sim.pump();
+    assert!(!sim.world.bridges.contains_key("br0"));
+    assert_eq!(sim.finished, [(1, "partial", false), (1, "done", true)]);
+}
