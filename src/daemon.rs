@@ -166,6 +166,7 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
         machine_id: machine_id.to_owned(),
         protected_units: own.into_iter().collect(),
         container_unit: config.container_unit().unwrap_or_default(),
+        retry_unmet: false,
     }
 }
 
@@ -301,7 +302,7 @@ async fn reread(flags: &cli::Daemon, settings: &Settings, logging: &Logging, sta
                 );
             }
         }
-        Err(error) => tracing::error!(%error, "the configuration cannot be read again and stays as it was"),
+        Err(error) => tracing::error!("the configuration cannot be read again and stays as it was: {error}"),
     }
     state_file.reread().await;
     notify::ready("mirroring");

@@ -116,3 +116,46 @@ fn the_example_configuration_shows_the_defaults() {
         );
     }
 }
+
+/// All of src/, as one text.
+fn sources() -> String {
+    fn collect(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    text
+}
+
+/// An entry of the journal leads to its text in the catalog by its MESSAGE_ID, and the text shows fields of the entry.
+#[test]
+fn the_catalog_has_a_text_for_each_message_id_and_shows_fields_that_there_are() {
+    let catalog = read("dist/op-dbus.catalog");
+    let sources = sources();
+    let ids: BTreeSet<&str> = sources
+        .split("MESSAGE_ID: &str = \"")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('"').map(|(id, _)| id))
+        .filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .collect();
+    assert!(ids.len() >= 2, "{ids:?}");
+    let listed: BTreeSet<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+    assert_eq!(listed, ids);
+
+    let audit = read("src/reconcile/audit.rs");
+    let is_field = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    let shown: BTreeSet<&str> = catalog.split('@').skip(1).step_by(2).filter(is_field).collect();
+    assert!(shown.contains("RESOURCE"), "{shown:?}");
+    for field in shown {
+        let name = field.to_lowercase();
+        let given = [format!(" {name},"), format!(" {name} =")].iter().any(|text| audit.contains(text.as_str()));
+        assert!(given, "no entry has the field {field}");
+    }
+}

@@ -127,7 +127,12 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
             format!("systemd cannot set {property} of {name} live: put it into a drop-in of the unit"),
         );
     }
-    if starts && facts.condition_unmet && facts.active_state == "inactive" && facts.job.is_none() {
+    if starts
+        && !inventory.retry_unmet
+        && facts.condition_unmet
+        && facts.active_state == "inactive"
+        && facts.job.is_none()
+    {
         out.block(Reason::ConditionUnmet, format!("a condition of {name} is not met: systemd skips its start"));
     }
     if stops && !facts.active_triggers.is_empty() {

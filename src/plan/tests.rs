@@ -28,6 +28,7 @@ fn inventory() -> Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
         container_unit: "pve-container@%.service".to_owned(),
+        retry_unmet: false,
     }
 }
 

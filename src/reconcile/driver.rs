@@ -331,9 +331,9 @@ impl Driver {
                         inputs.send(Input::Watched(generation));
                     });
                 }
-                Effect::Plan { job, desired, scope, caller } => {
+                Effect::Plan { job, desired, scope, caller, fresh } => {
                     let observed = self.publisher.reader().current().observed.clone();
-                    let inventory = on_behalf(self.core.inventory(), &caller);
+                    let inventory = Inventory { retry_unmet: fresh, ..on_behalf(self.core.inventory(), &caller) };
                     let inputs = self.inputs.clone();
                     tokio::task::spawn_blocking(move || {
                         let plan = plan(&desired, &observed, &inventory, scope.as_ref());

@@ -403,11 +403,23 @@ async fn a_stale_row_is_not_taken_for_a_plug() {
 
 #[tokio::test]
 async fn many_ports_go_in_chunks_each_applied_before_the_next() {
-    let (switch, mut watched) = with_bridge().await;
+    let mut switch = PrivateSwitch::database_only();
+    switch.vsctl(&["--no-wait", "add-br", "br0"]);
+    let mut watched = Watched::connected(&switch, timing()).await;
     let before = switch.next_cfg();
-    let steps = (0..1100).map(|number| port(&format!("p{number}"), PortOp::Add, internal("br0")));
-    let ended = watched.apply(steps).await;
-    assert!(ended.iter().all(|ended| ended.state == StepState::Done && ended.wrote));
-    assert_eq!(switch.next_cfg(), before + 3);
+    let step = |number| (port(&format!("p{number}"), PortOp::Add, internal("br0")), vec![]);
+    let work = watched.work((0..1100).map(step).collect());
+    let applied = watched.plugin.apply(work);
+    watched
+        .until("the first chunk", |now| now.states.get(&500).is_some_and(|s| s.contains(&StepState::Verifying)))
+        .await;
+    watched.drain();
+    assert!(!watched.states.contains_key(&501), "nobody has applied the first chunk yet");
+    switch.start_switch();
+    applied.await;
+    watched.drain();
+    assert!(watched.ended.values().all(|ended| ended.state == StepState::Done && ended.wrote));
+    // One for the switch's own start in this test.
+    assert_eq!((watched.ended.len(), switch.next_cfg()), (1100, before + 1 + 3));
     assert_eq!(watched.bridges["br0"].ports.len(), 1101);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 use super::{
@@ -24,6 +24,9 @@ pub(super) enum Notation {
 /// An update that cannot be applied. What the cache holds is of no more use: the connection must be made anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CacheError {
+    /// Not of the form of an update.
+    #[error("an update is malformed: {0}")]
+    Malformed(String),
     /// Not of the form of an update.
     #[error("an update has no {0}")]
     Form(&'static str),
@@ -81,15 +84,18 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheError`]; the cache is then torn.
-    pub(super) fn apply(&mut self, notation: Notation, updates: &Value) -> Result<(), CacheError> {
-        let updates = updates.as_object().ok_or(CacheError::Form("object of tables"))?;
+    pub(super) fn apply(&mut self, notation: Notation, updates: &str) -> Result<(), CacheError> {
+        // Row by row: all of them as a tree of values would take many times the room of the rows themselves.
+        let updates: HashMap<String, &RawValue> = parse(updates)?;
         for table in Table::ALL {
             let Some(rows) = updates.get(table.name()) else { continue };
-            for (uuid, update) in rows.as_object().ok_or(CacheError::Form("object of rows"))? {
-                let uuid = Uuid::try_parse(uuid).map_err(|_| CacheError::Form("well-formed uuid of a row"))?;
+            let rows: HashMap<String, &RawValue> = parse(rows.get())?;
+            for (uuid, update) in rows {
+                let uuid = Uuid::try_parse(&uuid).map_err(|_| CacheError::Form("well-formed uuid of a row"))?;
+                let update: Value = parse(update.get())?;
                 match notation {
-                    Notation::Whole => self.apply_whole(table, uuid, update)?,
-                    Notation::Difference => self.apply_difference(table, uuid, update)?,
+                    Notation::Whole => self.apply_whole(table, uuid, &update)?,
+                    Notation::Difference => self.apply_difference(table, uuid, &update)?,
                 }
             }
         }
@@ -184,6 +190,10 @@ impl Cache {
         }
         self.touched.insert((child, held));
     }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, CacheError> {
+    serde_json::from_str(json).map_err(|error| CacheError::Malformed(error.to_string()))
 }
 
 fn columns(value: &Value) -> Result<&Map<String, Value>, CacheError> {

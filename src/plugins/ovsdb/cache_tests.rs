@@ -27,7 +27,7 @@ fn follows_a_bridge_and_its_ports() {
         "Open_vSwitch": {uuid(9).to_string(): {"initial": {"cur_cfg": 4, "unasked": 1}}},
         "Manager": {uuid(8).to_string(): {"initial": {}}},
     });
-    cache.apply(Notation::Difference, &reply).unwrap();
+    cache.apply(Notation::Difference, &reply.to_string()).unwrap();
     assert_eq!(cache.named(Table::Port, "p0").unwrap().0, uuid(2));
     assert_eq!((cache.holder(uuid(3)), cache.holder(uuid(2))), (Some(uuid(2)), Some(uuid(1))));
     assert_eq!(cache.root().unwrap().int("cur_cfg"), Some(4));
@@ -42,7 +42,7 @@ fn follows_a_bridge_and_its_ports() {
             uuid(2).to_string(): {"delete": null},
         },
     });
-    cache.apply(Notation::Difference, &change).unwrap();
+    cache.apply(Notation::Difference, &change.to_string()).unwrap();
     assert_eq!(cache.named(Table::Port, "p0").unwrap().0, uuid(4));
     assert_eq!((cache.holder(uuid(4)), cache.holder(uuid(2))), (Some(uuid(1)), None));
     let touched = cache.take_touched();
@@ -59,12 +59,12 @@ fn a_port_that_moves_in_one_update_has_its_new_holder() {
             "Port": {uuid(2).to_string(): {"initial": {"name": "p0"}}},
             "Bridge": {uuid(1).to_string(): {"initial": bridge("a", &[2])}, uuid(5).to_string(): {"initial": bridge("b", &[])}},
         });
-        cache.apply(Notation::Difference, &rows).unwrap();
+        cache.apply(Notation::Difference, &rows.to_string()).unwrap();
         let mut moves = Map::new();
         for number in order {
             moves.insert(uuid(number).to_string(), json!({"modify": {"ports": bridge("", &[2])["ports"]}}));
         }
-        cache.apply(Notation::Difference, &json!({"Bridge": moves})).unwrap();
+        cache.apply(Notation::Difference, &json!({"Bridge": moves}).to_string()).unwrap();
         assert_eq!(cache.holder(uuid(2)), Some(uuid(5)));
     }
 }
@@ -73,7 +73,7 @@ fn a_port_that_moves_in_one_update_has_its_new_holder() {
 fn refuses_what_cannot_be_applied() {
     let mut cache = Cache::default();
     let unknown = json!({"Port": {uuid(1).to_string(): {"modify": {"tag": 5}}}});
-    assert!(matches!(cache.apply(Notation::Difference, &unknown), Err(CacheError::UnknownRow("Port", _))));
+    assert!(matches!(cache.apply(Notation::Difference, &unknown.to_string()), Err(CacheError::UnknownRow("Port", _))));
     for bad in [
         json!([]),
         json!({"Port": []}),
@@ -81,7 +81,7 @@ fn refuses_what_cannot_be_applied() {
         json!({"Port": {uuid(1).to_string(): {}}}),
         json!({"Port": {uuid(1).to_string(): {"insert": {"tag": null}}}}),
     ] {
-        assert!(cache.apply(Notation::Difference, &bad).is_err(), "{bad}");
+        assert!(cache.apply(Notation::Difference, &bad.to_string()).is_err(), "{bad}");
     }
 }
 
@@ -197,7 +197,7 @@ proptest! {
                     None => after.remove(&id),
                 };
             }
-            cache.apply(notation, &message(&model, &after, notation)).unwrap();
+            cache.apply(notation, &message(&model, &after, notation).to_string()).unwrap();
             let touched = cache.take_touched();
             for ((table, number), row) in &after {
                 let cached = cache.row(*table, uuid(*number)).expect("a row of the model");

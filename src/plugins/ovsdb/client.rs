@@ -141,7 +141,7 @@ pub(super) fn start(remote: Remote, timing: Timing, events: Events) -> Arc<Share
     let (requests, receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared { state: Mutex::default(), revision: watch::Sender::new(0), requests });
     // The task must not keep alive what ends it.
-    let client = Client { remote, timing, events, shared: Arc::downgrade(&shared), requests: receiver };
+    let client = Client { remote, timing, events, shared: Arc::downgrade(&shared), requests: receiver, told: None };
     tokio::spawn(client.run());
     shared
 }
@@ -152,6 +152,8 @@ struct Client {
     events: Events,
     shared: std::sync::Weak<Shared>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// What was said of the backend last: nobody needs to hear it at each attempt.
+    told: Option<(BackendStatus, String)>,
 }
 
 impl Client {
@@ -166,6 +168,8 @@ impl Client {
                     let Some(end) = self.follow(stream).await else { return };
                     if end.loaded {
                         backoff.reset();
+                        // Meanwhile the session said that it was connected.
+                        self.told = None;
                         tracing::warn!(remote = %self.remote, why = end.why, "lost the connection to OVSDB");
                         self.tell(BackendStatus::Connecting, end.why);
                     } else {
@@ -202,8 +206,13 @@ impl Client {
         Some(end)
     }
 
-    fn tell(&self, status: BackendStatus, message: String) {
+    fn tell(&mut self, status: BackendStatus, message: String) {
         let Some(shared) = self.shared.upgrade() else { return };
+        let told = Some((status, message.clone()));
+        if self.told == told {
+            return;
+        }
+        self.told = told;
         let reconnects = shared.state().reconnects();
         self.events.send(PluginEvent::Backend(Backend { status, message, version: String::new(), reconnects }));
     }

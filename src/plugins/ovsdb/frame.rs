@@ -2,6 +2,9 @@
 //!
 //! The scan remembers where it stopped, so that a message that arrives in many pieces is looked at once.
 
+/// So much room is kept between messages.
+const KEPT_BYTES: usize = 256 << 10;
+
 /// Why a stream cannot be split any further. The connection is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
@@ -41,6 +44,10 @@ impl Splitter {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
+            // Room that one long message took is given back after it.
+            if self.buffer.capacity() > KEPT_BYTES && self.buffer.len() < KEPT_BYTES {
+                self.buffer.shrink_to(KEPT_BYTES);
+            }
         }
         &mut self.buffer
     }

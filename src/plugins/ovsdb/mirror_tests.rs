@@ -15,7 +15,7 @@ fn key(number: u128) -> String {
 }
 
 fn feed(cache: &mut Cache, updates: &Value) {
-    cache.apply(Notation::Difference, updates).unwrap();
+    cache.apply(Notation::Difference, &updates.to_string()).unwrap();
 }
 
 fn one_port() -> (Cache, Mirror) {
@@ -163,10 +163,10 @@ proptest! {
                     rows.entry(row.clone()).or_insert_with(|| json!({"old": {}}));
                 }
             }
-            cache.apply(Notation::Whole, &Value::Object(update)).unwrap();
+            cache.apply(Notation::Whole, &Value::Object(update).to_string()).unwrap();
             told(&mut shown, mirror.drain(&mut cache));
             let (mut fresh, mut all) = (Cache::default(), BTreeMap::new());
-            fresh.apply(Notation::Whole, &Value::Object(after.clone())).unwrap();
+            fresh.apply(Notation::Whole, &Value::Object(after.clone()).to_string()).unwrap();
             told(&mut all, Mirror::default().reset(&mut fresh));
             prop_assert_eq!(&shown, &all);
             before = after;

@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_garbled_answer_is_no_success() {
-        for garbled in [vec![], vec![json!({}); 3], vec![json!({}), json!(null), json!({"rows": [{"next_cfg": 1}]})]] {
+        let short = vec![json!({}), json!({"rows": [{"next_cfg": 1}]})];
+        for garbled in
+            [short, vec![], vec![json!({}); 3], vec![json!({}), json!(null), json!({"rows": [{"next_cfg": 1}]})]]
+        {
             assert_eq!(judge(&garbled, &operations()).unwrap_err().at, None);
         }
     }

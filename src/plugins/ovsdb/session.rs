@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, sync::Weak, time::Duration};
 
 use futures::FutureExt as _;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::{mpsc, oneshot},
@@ -275,10 +275,12 @@ impl Session {
     }
 
     fn take_in(&mut self, state: &mut State, answers: &mut Vec<Answer>) -> Result<(), Lost> {
-        while let Some(frame) = self.splitter.next_frame()? {
+        // Messages are read where they lie.
+        let mut splitter = std::mem::replace(&mut self.splitter, Splitter::new(LONGEST_MESSAGE));
+        while let Some(frame) = splitter.next_frame()? {
             match Incoming::parse(frame)? {
                 Incoming::Echo { id, params } => self.out.extend(rpc::echo_reply(&id, &params)),
-                Incoming::Notification { method, params } => notified(state, &method, &params)?,
+                Incoming::Notification { method, params } => notified(state, &method, params)?,
                 Incoming::Reply { id, result } => match self.awaited.remove(&id) {
                     Some(Awaited::Monitor(follow)) => self.loaded(state, follow, result)?,
                     Some(Awaited::Echo) => {
@@ -287,10 +289,10 @@ impl Session {
                         }
                     }
                     Some(Awaited::Transact(reply)) => {
-                        let result = result.map_err(TransactError::Refused).map(|result| match result {
-                            Value::Array(elements) => elements,
-                            other => vec![other],
-                        });
+                        let result = match result {
+                            Ok(elements) => Ok(elements.map(list).transpose()?.unwrap_or_default()),
+                            Err(error) => Err(TransactError::Refused(error)),
+                        };
                         answers.push((reply, result));
                     }
                     None => {}
@@ -298,12 +300,18 @@ impl Session {
                 Incoming::Other => {}
             }
         }
+        self.splitter = splitter;
         Ok(())
     }
 
     /// The answer to the monitor: all rows, or a word that the server is too old for this way.
-    fn loaded(&mut self, state: &mut State, follow: Follow, result: Result<Value, RemoteError>) -> Result<(), Lost> {
-        let result = match (result, follow.next()) {
+    fn loaded(
+        &mut self,
+        state: &mut State,
+        follow: Follow,
+        result: Result<Option<&RawValue>, RemoteError>,
+    ) -> Result<(), Lost> {
+        let rows = match (result, follow.next()) {
             (Ok(result), _) => result,
             (Err(error), Some(next)) if error.error == "unknown method" => {
                 self.monitor(next);
@@ -311,9 +319,12 @@ impl Session {
             }
             (Err(error), _) => return Err(Lost::Monitor(error)),
         };
-        let rows = if follow == Follow::CondSince { result.get(2).unwrap_or(&Value::Null) } else { &result };
+        let rows = match (rows, follow) {
+            (Some(rows), Follow::CondSince) => list::<&RawValue>(rows)?.get(2).copied(),
+            (rows, _) => rows,
+        };
         let mut cache = Cache::default();
-        cache.apply(follow.notation(), rows)?;
+        cache.apply(follow.notation(), rows.map(RawValue::get).unwrap_or_default())?;
         state.load(cache);
         self.follow = Some(follow);
         let changes = state.mirror.reset(&mut state.cache);
@@ -359,7 +370,7 @@ fn version(state: &State) -> String {
 }
 
 /// Applies a notification, if it is an update of ours.
-fn notified(state: &mut State, method: &str, params: &Value) -> Result<(), Lost> {
+fn notified(state: &mut State, method: &str, params: Option<&RawValue>) -> Result<(), Lost> {
     let (notation, at) = match method {
         "update" => (Notation::Whole, 1),
         "update2" => (Notation::Difference, 1),
@@ -367,8 +378,14 @@ fn notified(state: &mut State, method: &str, params: &Value) -> Result<(), Lost>
         "monitor_canceled" => return Err(Lost::Cancelled),
         _ => return Ok(()),
     };
-    if params.get(0).and_then(Value::as_str) != Some(MONITOR) {
+    let params = params.map(list::<&RawValue>).transpose()?.unwrap_or_default();
+    let monitor = params.first().map(|id| serde_json::from_str::<String>(id.get())).transpose()?;
+    if monitor.as_deref() != Some(MONITOR) {
         return Ok(());
     }
-    Ok(state.cache.apply(notation, params.get(at).unwrap_or(&Value::Null))?)
+    Ok(state.cache.apply(notation, params.get(at).map(|updates| updates.get()).unwrap_or_default())?)
+}
+
+fn list<'a, T: serde::Deserialize<'a>>(json: &'a RawValue) -> Result<Vec<T>, serde_json::Error> {
+    serde_json::from_str(json.get())
 }

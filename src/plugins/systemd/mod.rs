@@ -23,9 +23,6 @@ mod exchange;
 mod handle;
 mod link;
 mod mirror;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-mod mirror_tests;
 mod parts;
 mod pattern;
 mod properties;

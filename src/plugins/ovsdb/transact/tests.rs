@@ -48,7 +48,7 @@ fn world() -> (Cache, Mirror) {
         },
         "Controller": {key(20): {"initial": {"target": "tcp:192.0.2.1"}}},
     });
-    cache.apply(Notation::Difference, &rows).unwrap();
+    cache.apply(Notation::Difference, &rows.to_string()).unwrap();
     let mut mirror = Mirror::default();
     mirror.reset(&mut cache);
     (cache, mirror)

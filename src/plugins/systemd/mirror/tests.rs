@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 use zbus::{OwnedVariant, Variant};
 
-use super::{
-    entry::unit_path,
-    exchange::{Answer, Batch, Question, Signal},
-    mirror::Mirror,
-    parts::{Properties, UNIT},
-    unitfiles::{Links, Touched},
-};
+use super::Mirror;
 use crate::{
     model::{Change, Name},
-    plugins::Interest,
+    plugins::{
+        Interest,
+        systemd::{
+            entry::unit_path,
+            exchange::{Answer, Batch, Question, Signal},
+            parts::{Properties, UNIT},
+            unitfiles::{Links, Touched},
+        },
+    },
 };
 
 const UNITS: [&str; 4] = ["a.service", "b.service", "box@1.service", "box@2.service"];
