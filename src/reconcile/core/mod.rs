@@ -127,13 +127,16 @@ pub enum Effect {
     ReserveJobs,
 }
 
+/// How an attempt ended that did not end well; `true` where trying again may help.
+type Failure = (Status, crate::model::Reason, String, bool);
+
 /// What is remembered of a resource between its jobs.
 #[derive(Debug, Clone, Default)]
 struct Track {
     /// It has been in sync in this generation: what differs now is drift.
     achieved: bool,
-    /// How its last attempt ended, if not well; `true` where trying again may help.
-    failure: Option<(Status, crate::model::Reason, String, bool)>,
+    /// How its last attempt ended, if not well.
+    failure: Option<Failure>,
     /// Times of corrections, on the boot clock.
     corrections: VecDeque<u64>,
     /// Enforcing gave up until the next generation or Reconcile.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Core;
+use super::{Core, Failure};
 use crate::{
     model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
     plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
@@ -120,9 +120,7 @@ impl Core {
         } else if let Some((reason, message)) = &assessment.blocked {
             (Status::Blocked, *reason, message.clone())
         } else if track.gave_up {
-            let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
-            let last = track.failure.as_ref().map(|(_, reason, ..)| format!(" (the last time it failed: {reason})"));
-            (Status::Drifted, Reason::TooManyCorrections, format!("{text}{}", last.unwrap_or_default()))
+            given_up(track.failure.as_ref())
         } else if let Some((status, reason, message, _)) = track.failure.clone() {
             (status, reason, message)
         } else if assessment.settling {
@@ -207,6 +205,17 @@ impl Core {
                 let facts = crate::model::PluginFacts { resources: size, ..(**facts).clone() };
                 self.view.plugins.insert(plugin, Arc::new(facts));
             }
+        }
+    }
+}
+
+/// What is only reported until the next generation or Reconcile; where putting it back failed, that is said too.
+fn given_up(failure: Option<&Failure>) -> (Status, Reason, String) {
+    let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
+    match failure {
+        None => (Status::Drifted, Reason::TooManyCorrections, text.to_owned()),
+        Some((status, reason, message, _)) => {
+            (*status, Reason::TooManyCorrections, format!("{text}; the last time: {reason}: {message}"))
         }
     }
 }
