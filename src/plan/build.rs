@@ -354,6 +354,13 @@ impl Builder<'_> {
     fn prune(&mut self) {
         let is_ours = |ids: &crate::model::StringMap| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id);
         if !self.observed.is_connected("ovsdb") {
+            let (reason, text) = away_why(self.observed, "ovsdb");
+            // Switched off, it has nothing that could be removed.
+            if reason == Reason::BackendAway {
+                let why = (reason, format!("{text}: what is to be pruned is not known"));
+                let subject = Subject::Plugin("ovsdb");
+                self.push(subject, Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
+            }
             return;
         }
         let is_named = |port: &Name| self.doc.ports.contains_key(port) || self.doc.bringer(port).is_some();

@@ -59,7 +59,28 @@ pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -
             add(container, unit);
         }
     }
+    for (name, _) in doc.bridges.iter().filter(|(_, spec)| spec.ensure == Ensure::Absent) {
+        let bridge = ResourceId::bridge(name.clone());
+        let ports = observed.bridges.get(name).map(|facts| facts.ports.clone()).unwrap_or_default();
+        for leaves in ports.iter().filter_map(|port| leaves(doc, port, name)) {
+            // Where the document itself says that the bridge goes first, it does.
+            if !waits_for(&out, &leaves, &bridge) {
+                out.entry(bridge.clone()).or_default().insert(leaves);
+            }
+        }
+    }
     out
+}
+
+/// What shall be on another bridge than this one, where a port of it stands now: it leaves before the bridge is removed.
+fn leaves(doc: &Desired, port: &Name, bridge: &Name) -> Option<ResourceId> {
+    let declared = doc.ports.get(port).filter(|spec| spec.ensure == Ensure::Present && spec.bridge != *bridge);
+    let container = || {
+        let id = doc.bringer(port)?;
+        let on = doc.containers.get(id)?.bridge.as_ref()?;
+        (on != bridge).then(|| ResourceId::container(id.clone()))
+    };
+    declared.map(|_| ResourceId::port(port.clone())).or_else(container)
 }
 
 /// Whether a resource waits for another, by however many others between them.

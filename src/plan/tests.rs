@@ -583,3 +583,21 @@ fn a_bridge_that_holds_a_port_of_somebody_elses_is_not_pruned() {
     assert_eq!(only_reason(&plan), Reason::ForeignPorts);
     assert!(plan.steps[0].blocked.as_ref().unwrap().1.ends_with(": eth9"));
 }
+
+#[test]
+fn a_port_leaves_its_bridge_before_the_bridge_goes() {
+    let mut world = World::new(MACHINE);
+    world.add_bridge("br0");
+    world.add_bridge("br1");
+    world.add_port("br0", "p0", "internal");
+    let mut doc = Document::default();
+    doc.bridges.insert("br0".into(), BridgeSpec { ensure: Ensure::Absent, ..BridgeSpec::default() });
+    doc.bridges.insert("br1".into(), BridgeSpec::default());
+    doc.ports.insert("p0".into(), PortSpec { bridge: "br1".into(), ..PortSpec::default() });
+    let said =
+        |plan: &Plan| plan.steps.iter().map(|step| (step.action.as_str(), step.after.clone())).collect::<Vec<_>>();
+    assert_eq!(said(&plan_for(&doc, &world)), [("move-port", vec![]), ("delete-bridge", vec![1])]);
+    // Unless the document says otherwise.
+    doc.ports.get_mut("p0").unwrap().common.after.insert(ResourceId::bridge("br0"));
+    assert_eq!(said(&plan_for(&doc, &world)), [("delete-bridge", vec![]), ("move-port", vec![1])]);
+}

@@ -64,7 +64,7 @@ impl Core {
             // Refused for a standing reason: wait for an event that frees it, or a new generation.
             Some(_) if !(track.achieved && policy == DriftPolicy::Enforce) => None,
             // What the last job could not attempt, and can be attempted now.
-            _ if track.kept_back => Some(Due { at: now, why: Why::Pending }),
+            _ if track.kept_back.is_some() => Some(Due { at: now, why: Why::Pending }),
             _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),
             _ if replug => Some(Due { at: now, why: Why::Drift }),
             _ => None,
@@ -114,7 +114,14 @@ impl Core {
 
     /// Starts jobs for all that is due now.
     pub(super) fn take_up_due(&mut self) {
-        if self.due.is_empty() || !self.may_take_up() {
+        if !self.may_take_up() {
+            return;
+        }
+        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
+        if self.wanted.unpruned && self.view.observed.is_connected("ovsdb") {
+            // Only a plan of the whole can tell what is named no more.
+            self.wanted.unpruned = false;
+            self.enqueue(JobKind::Reconcile, None, own());
             return;
         }
         let now = self.now.boot_usec;
@@ -137,7 +144,6 @@ impl Core {
                 pending.insert(id)
             };
         }
-        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
         for (kind, scope) in [(JobKind::Reconcile, pending), (JobKind::Drift, drift)] {
             if !scope.is_empty() {
                 self.enqueue(kind, Some(scope), own());
@@ -176,7 +182,7 @@ impl Core {
         self.held_up.remove(id);
         if let Some(track) = self.tracks.get_mut(id) {
             track.failure = None;
-            track.kept_back = true;
+            track.kept_back = Some(Reason::DependencyFailed);
             self.dirty.insert(id.clone());
         }
     }

@@ -11,7 +11,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
         Subject,
     },
-    plan::{Action, Plan, StepId, backends},
+    plan::{Action, Plan, Step, StepId, backends},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -403,11 +403,25 @@ impl Core {
         self.state.last_reconcile_usec = now;
         let generation = self.view.jobs.get(&job).map_or(0, |facts| facts.generation);
         let stopped = matches!(result, JobResult::Superseded | JobResult::Cancelled);
-        if towards && run.scope.is_none() {
-            if !stopped && generation == self.wanted.generation {
+        if towards {
+            let whole = run.scope.is_none();
+            let current = !stopped && generation == self.wanted.generation;
+            if whole && current {
                 self.state.observed_generation = generation;
             }
-            self.effects.push(Effect::Finished { generation, result: result.as_str(), complete: !stopped });
+            if whole {
+                let is_unpruned = |step: &Arc<Step>| {
+                    matches!(step.action, Action::Nothing) && matches!(step.subject, Subject::Plugin(_))
+                };
+                self.wanted.unpruned = current && run.plan.steps.iter().any(is_unpruned);
+            }
+            let owed = self.wanted.unpruned || self.owes();
+            // The job that brings about the last of what was owed completes the generation as well.
+            if whole || (current && self.wanted.owed && !owed) {
+                let complete = !stopped && !owed;
+                self.effects.push(Effect::Finished { generation, result: result.as_str(), complete });
+            }
+            self.wanted.owed = owed;
         }
         self.effects.push(Effect::Notice(Notice::JobFinished { generation, job, result }));
         super::super::audit::job(generation, job, run.kind, &run.caller, result, &message);
@@ -417,6 +431,14 @@ impl Core {
                 self.dirty.insert(id.clone());
             }
         }
+    }
+
+    /// Whether a resource waits for a try that is made without anybody's asking: after a restart it must be made too.
+    fn owes(&self) -> bool {
+        self.tracks.values().any(|track| {
+            let by_rights = [None, Some(Reason::ConditionUnmet), Some(Reason::ContainerStopped)];
+            !by_rights.contains(&track.kept_back) || matches!(track.failure, Some((.., true)))
+        })
     }
 
     /// How a job towards the document ended, judged by what is observed now and not by its steps alone.
@@ -450,7 +472,10 @@ impl Core {
         let wrote = run.steps.iter().any(|step| step.wrote);
         let all = scope.len();
         // Removals by prune are no declared resources: their steps speak for them.
-        let pruned = |step: &&crate::plan::Step| matches!(&step.subject, Subject::Resource(id) if self.wanted.desired.common(id).is_none());
+        let pruned = |step: &&Step| match &step.subject {
+            Subject::Resource(id) => self.wanted.desired.common(id).is_none(),
+            _ => matches!(step.action, Action::Nothing),
+        };
         let unpruned = run
             .plan
             .steps
@@ -501,7 +526,7 @@ impl Core {
             track.observed_generation = generation;
         }
         track.failure = None;
-        track.kept_back = matches!(failed, Some((.., true)));
+        track.kept_back = failed.as_ref().filter(|(.., standing)| *standing).map(|(_, reason, ..)| *reason);
         match failed {
             Some((_, Reason::ConditionUnmet, ..)) | None => track.retries = 0,
             Some((.., true)) => {}

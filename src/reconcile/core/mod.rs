@@ -145,9 +145,9 @@ struct Track {
     retries: u32,
     /// The differences that DriftDetected has told.
     told: Vec<Difference>,
-    /// The last job could not attempt it (its backend was away, something stood in its way): it is taken up once it can
-    /// be.
-    kept_back: bool,
+    /// Why the last job could not attempt it (its backend was away, something stood in its way): it is taken up once it
+    /// can be.
+    kept_back: Option<crate::model::Reason>,
     /// Somebody plugged its port anew, or started its container: what that wiped is put right whatever the policy.
     replugged: bool,
     /// Left alone until the next generation.
@@ -165,6 +165,10 @@ struct Wanted {
     dependencies: Dependencies,
     /// The generation whose interest the plugins mirror.
     watched: Option<u64>,
+    /// Not all of it could be brought about, and what is left is taken up by itself.
+    owed: bool,
+    /// What is to be pruned could not be known: its backend was away.
+    unpruned: bool,
 }
 
 /// One backend, as the core sees it.
@@ -325,6 +329,8 @@ impl Core {
             dependencies: dependencies(&desired, &self.view.observed, &self.inventory),
             desired,
             watched: None,
+            owed: false,
+            unpruned: false,
         };
         self.state.generation = new.generation;
         self.state.source = new.source;

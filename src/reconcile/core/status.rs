@@ -53,13 +53,15 @@ impl Core {
             },
         };
         let in_sync = away.is_none() && assessment.in_sync();
+        // What a job has nothing to do for stands as it stands.
+        let holds = in_sync || (away.is_none() && assessment.is_by_rights());
         let (status, reason, message) = if self.tracks.get(id).is_some_and(|track| track.paused) {
             (
                 Status::Paused,
                 Reason::Overridden,
                 "started or stopped against the document; left alone until the next generation".to_owned(),
             )
-        } else if let Some(status) = under_way.filter(|_| !in_sync || self.is_writing(id)) {
+        } else if let Some(status) = under_way.filter(|_| !holds || self.is_writing(id)) {
             (status, Reason::None, String::new())
         } else if let Some((reason, message)) = away {
             (Status::Unknown, reason, message)

@@ -389,6 +389,9 @@ fn a_port_of_a_stopped_container_fails_no_job() {
     assert_eq!(sim.converge(&doc), JobResult::Unchanged);
     let port = ResourceId::port("veth100");
     assert_eq!(sim.resource(&port).reason, Reason::ContainerStopped);
+    let before = sim.view.resources.clone();
+    assert_eq!(sim.converge(&doc), JobResult::Unchanged);
+    assert!(sim.view.resources.ptr_eq(&before), "a resource changed although nothing was to be done");
     let job = sim
         .core
         .lifecycle(&ResourceId::container("100"), LifecycleVerb::Start, true, Caller::default(), sim.now)
@@ -414,4 +417,34 @@ fn ports_that_move_off_a_bridge_let_it_be_pruned() {
     assert_eq!(sim.converge(&on("br1")), JobResult::Done);
     assert!(!sim.world.bridges.contains_key("br0"));
     assert_eq!(&*sim.world.ports["p0"].bridge, "br1");
+}
+
+#[test]
+fn a_generation_is_worked_through_once_nothing_is_owed_any_more() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.backend("systemd", BackendStatus::Unavailable);
+    sim.pass(3 * SECOND);
+    sim.converge(&one_unit(DriftPolicy::Report));
+    assert_eq!(sim.finished, [(1, "failed", false)], "a restart now must take it up");
+    sim.connect("systemd");
+    sim.pump();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    assert_eq!(sim.finished, [(1, "failed", false), (1, "done", true)]);
+}
+
+#[test]
+fn what_is_to_be_pruned_is_pruned_when_its_backend_is_back() {
+    let mut world = world_of_one_unit();
+    world.add_bridge("br0");
+    world.bridges.get_mut("br0").unwrap().external_ids.insert(OWNER_KEY.to_owned(), MACHINE.to_owned());
+    let mut sim = Sim::new(world);
+    sim.backend("ovsdb", BackendStatus::Unavailable);
+    let doc = Document { prune: true, ..one_unit(DriftPolicy::Report) };
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    sim.pass(3 * SECOND);
+    sim.connect("ovsdb");
+    sim.pump();
+    assert!(!sim.world.bridges.contains_key("br0"));
+    assert_eq!(sim.finished, [(1, "partial", false), (1, "done", true)]);
 }
