@@ -66,6 +66,21 @@ async fn messages_of_whole_pages_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_burst_longer_than_one_read_is_one_batch() {
+    let (_server, mut peer, mut watched) = connected(timing()).await;
+    watched.forget();
+    let change = |number: usize| {
+        let map = json!(["map", [[format!("k{number}"), "x".repeat(1000)]]]);
+        update(&json!({"Port": {PORT: {"modify": {"external_ids": map}}}})).to_string()
+    };
+    let burst: String = (0..100).map(change).collect();
+    assert!(burst.len() > 100_000, "more than is read at once, less than a socket holds");
+    peer.send_bytes(burst.as_bytes(), usize::MAX).await;
+    watched.until("the last change", |now| now.ports["p0"].external_ids.len() == 100).await;
+    assert_eq!(watched.batches, [1]);
+}
+
+#[tokio::test]
 async fn older_servers_are_followed_in_their_way() {
     let server = FakeServer::start();
     let mut watched = Watched::start(server.remote(), timing());
