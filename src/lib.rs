@@ -12,12 +12,19 @@
 //! | [`plan`] | desired - observed = steps; pure |
 //! | [`model`] | observed state, snapshots, changes |
 //! | [`desired`] | the document: types, parsing, validation, schema |
+//! | [`cli`], [`config`] | command line and configuration file |
+//! | [`logging`], [`notify`] | the journal, the service manager |
 //! | [`clock`] | time, deadlines, which boot and which machine this is |
 
 pub mod bus;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
 pub mod desired;
+pub mod logging;
 pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod plugins;
 pub mod reconcile;

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use op_dbus::config::Config;
 use zbus_xml::Node;
 
 fn read(file: &str) -> String {
@@ -77,5 +78,84 @@ fn every_polkit_action_asks_an_administrator() {
         for (who, answer) in [("any", "auth_admin"), ("inactive", "auth_admin"), ("active", "auth_admin_keep")] {
             assert!(action.contains(&format!("<allow_{who}>{answer}</allow_{who}>")), "allow_{who} of {action}");
         }
+    }
+}
+
+#[test]
+fn the_example_configuration_shows_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str| {
+        let file = folder.path().join("op-dbus.toml");
+        fs::write(&file, text).unwrap();
+        Config::load(&file, true).unwrap()
+    };
+    let example = read("dist/op-dbus.toml");
+    assert_eq!(load(&example), Config::default(), "nothing is set as it stands");
+
+    // With what is commented out set, it is still the defaults; what has none is shown as what it comes to.
+    let is_default = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
+    let uncommented: String = example
+        .lines()
+        .map(|line| if is_default(line) { &line[1..] } else { line })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut shown = load(&uncommented);
+    let defaults = Config::default();
+    for enabled in [&mut shown.systemd.enabled, &mut shown.ovsdb.enabled, &mut shown.lxc.enabled] {
+        assert_eq!(enabled.take(), Some(true));
+    }
+    assert_eq!(shown.lxc.unit_template.take().as_ref(), defaults.systemd.container_patterns.first());
+    assert_eq!(shown, defaults);
+
+    // Every key there is, is shown.
+    let debug = format!("{shown:?}");
+    for key in debug.split(['{', ',', ' ']).filter_map(|word| word.strip_suffix(':')) {
+        assert!(
+            uncommented.contains(&format!("{key} =")) || uncommented.contains(&format!("[{key}]")),
+            "{key} is not shown"
+        );
+    }
+}
+
+/// All of src/, as one text.
+fn sources() -> String {
+    fn collect(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    text
+}
+
+/// An entry of the journal leads to its text in the catalog by its MESSAGE_ID, and the text shows fields of the entry.
+#[test]
+fn the_catalog_has_a_text_for_each_message_id_and_shows_fields_that_there_are() {
+    let catalog = read("dist/op-dbus.catalog");
+    let sources = sources();
+    let ids: BTreeSet<&str> = sources
+        .split("MESSAGE_ID: &str = \"")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('"').map(|(id, _)| id))
+        .filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .collect();
+    assert!(ids.len() >= 2, "{ids:?}");
+    let listed: BTreeSet<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+    assert_eq!(listed, ids);
+
+    let audit = read("src/reconcile/audit.rs");
+    let is_field = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    let shown: BTreeSet<&str> = catalog.split('@').skip(1).step_by(2).filter(is_field).collect();
+    assert!(shown.contains("RESOURCE"), "{shown:?}");
+    for field in shown {
+        let name = field.to_lowercase();
+        let given = [format!(" {name},"), format!(" {name} =")].iter().any(|text| audit.contains(text.as_str()));
+        assert!(given, "no entry has the field {field}");
     }
 }

@@ -9,7 +9,7 @@ use op_dbus_testkit::{Lab, Outcome, STATE};
 use serde_json::json;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
-const CONTAINER: &str = "/org/opdbus/container/100";
+const CONTAINER: &str = "/org/opdbus/container/_3100";
 const RULES: &str = "/etc/polkit-1/rules.d/10-lab.rules";
 const INTERACTIVE: &str = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
 const NOT_AUTHORIZED: &str = "org.opdbus.Error.NotAuthorized";
@@ -53,13 +53,18 @@ const GUARDED: [(&str, &[Guarded]); 4] = [
     ),
 ];
 
-/// op-dbus runs, and its document names container 100 without saying whether it runs.
+/// op-dbus runs, and the document is root's.
 fn enter() -> Option<Lab> {
     let lab = Lab::enter()?;
     lab.install(BINARY, None);
+    declare(&lab);
+    Some(lab)
+}
+
+/// Root's document: it names container 100 without saying whether it runs.
+fn declare(lab: &Lab) {
     let (_, result) = lab.set_desired_state(&json!({ "lxc": { "containers": [{ "id": "100", "veth": "veth100" }] } }));
     assert!(["done", "unchanged"].contains(&result.as_str()), "{result}");
-    Some(lab)
 }
 
 /// The name of the error that a refused call ended with.
@@ -158,7 +163,7 @@ fn somebody_who_lets_polkit_ask_but_has_nobody_to_answer_is_refused() {
 #[test]
 fn a_rule_that_refuses_is_obeyed() {
     let Some(lab) = enter() else { return };
-    rules(&lab, Some(r#"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"#));
+    rules(&lab, Some(r"polkit.addRule(function(action, subject) { return polkit.Result.NO; });"));
     let before = untouched(&lab);
     for (action, calls) in GUARDED {
         for (path, method, arguments) in calls {
@@ -197,6 +202,7 @@ fn a_rule_grants_one_action_and_no_other() {
             let other = [INTERACTIVE, NOT_AUTHORIZED, "org.freedesktop.DBus.Error.AccessDenied"];
             assert!(outcome.success || !other.contains(&error(&outcome)), "{method}: {}", outcome.stderr);
         }
+        declare(&lab);
     }
     rules(&lab, None);
 }

@@ -3,6 +3,8 @@
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+[ -e /dev/fd/0 ] || exec </dev/null # some runners start their jobs without an input
+
 # One line of headline, so that a log can be skimmed.
 say() {
     printf '\n=== %s\n' "$*"

@@ -82,6 +82,11 @@ impl Authority {
         }
     }
 
+    /// The connection over which the bus is asked.
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Who sent that call. The bus stamps the sender, and a unique name never belongs to another process.
     pub(crate) async fn caller(&self, call: &Message) -> Result<Caller, CallError> {
         let header = call.header();

@@ -1,6 +1,6 @@
 //! Calls that need the core: carried out in tasks of their own, answered when done.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use zbus::Message;
@@ -19,8 +19,29 @@ use crate::{
     reconcile::{Command, CoreError, Fault, PlanRequest},
 };
 
-/// Reads and checks a document: [`CoreError::InvalidDocument`] with every fault, or [`CoreError::TooLarge`].
-pub type ParseDocument = fn(&str) -> Result<Document, CoreError>;
+/// Reads and checks a document, off the bus task: [`CoreError::InvalidDocument`] with every fault, or
+/// [`CoreError::TooLarge`].
+#[derive(Clone)]
+pub struct ParseDocument(Arc<Parse>);
+
+type Parse = dyn Fn(&str) -> Result<Document, CoreError> + Send + Sync;
+
+impl ParseDocument {
+    /// One that does it by that function.
+    pub fn new(parse: impl Fn(&str) -> Result<Document, CoreError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(parse))
+    }
+
+    fn call(&self, text: &str) -> Result<Document, CoreError> {
+        (self.0)(text)
+    }
+}
+
+impl fmt::Debug for ParseDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParseDocument")
+    }
+}
 
 /// Faults of a document beyond so many bytes of text are only counted: the answer must fit a message.
 const MAX_FAULT_BYTES: usize = 16 * 1024 * 1024;
@@ -160,8 +181,8 @@ impl Core {
         }
         // The semaphore is never closed.
         let _permit = self.parsers.acquire().await.map_err(|_| CallError::ending())?;
-        let parse = self.parse;
-        match tokio::task::spawn_blocking(move || parse(&text)).await {
+        let parse = self.parse.clone();
+        match tokio::task::spawn_blocking(move || parse.call(&text)).await {
             Ok(parsed) => Ok(parsed?),
             Err(why) => Err(CallError::Core(CoreError::Failed(format!("the document could not be read: {why}")))),
         }

@@ -14,11 +14,13 @@
 //! | `value`, `reply`, `error`, `managed`, `introspect`, `path` | what goes over the wire |
 //! | `signals` | what differs between two snapshots |
 //! | `auth`, `caller`, `limits` | who calls, whether he may, how much at once |
+//! | `flow` | clients that do not read |
 
 mod auth;
 mod caller;
 mod dispatch;
 mod error;
+mod flow;
 mod interfaces;
 mod introspect;
 mod limits;
@@ -41,6 +43,12 @@ pub use methods::ParseDocument;
 pub use server::serve;
 
 use tokio::sync::oneshot;
+
+/// The systemd unit that this process belongs to, if any.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    caller::system_unit(std::process::id())
+}
 
 /// The name on the bus.
 pub const NAME: &str = "org.opdbus";

@@ -62,3 +62,37 @@ pub(crate) fn refusal(call: &Message, why: &CallError) -> Option<Message> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn call(flags: Flags) -> Message {
+        Message::method_call("/", "X").with_flags(flags).build(&()).unwrap()
+    }
+
+    #[test]
+    fn who_expects_no_reply_gets_none() {
+        let quiet = call(Flags::NO_REPLY_EXPECTED);
+        assert!(reply(&quiet, &()).is_none());
+        assert!(refusal(&quiet, &CallError::NoMachineId).is_none());
+        assert!(reply(&call(Flags::ALLOW_INTERACTIVE_AUTH), &()).is_some());
+    }
+
+    #[test]
+    fn what_is_larger_than_a_message_becomes_an_error() {
+        let answer = reply(&call(Flags::empty()), &"x".repeat(MAX_MESSAGE_BYTES)).unwrap();
+        assert_eq!(answer.header().error_name().unwrap().as_str(), "org.opdbus.Error.TooLarge");
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_cut_between_characters() {
+        // Three bytes each: the limit is within one.
+        let why = CallError::InvalidArgs("\u{20ac}".repeat(MAX_ERROR_BYTES));
+        let answer = refusal(&call(Flags::empty()), &why).unwrap();
+        let body = answer.body();
+        let text: &str = body.deserialize().unwrap();
+        assert!(text.ends_with("Validate lists every fault)") && text.len() < MAX_ERROR_BYTES + 100);
+    }
+}

@@ -16,6 +16,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinError, JoinSet},
+    time::Instant,
 };
 use tracing::{error, info};
 use zbus::{Connection, MatchRule, Message, MessageStream, connection::Builder, fdo::RequestNameFlags, message::Type};
@@ -25,6 +26,7 @@ use super::{
     auth::Authority,
     dispatch::{Outcome, dispatch},
     error::CallError,
+    flow::{self, Flow, Unread},
     limits::Callers,
     managed::ManagedObjects,
     methods::Core,
@@ -40,11 +42,16 @@ use crate::{
 /// Calls that zbus queues before it stops reading: also the most that are answered before changes are looked at again.
 const QUEUED_CALLS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
+/// Calls that are held at most; more wait with the bus.
+const MAX_PENDING: usize = 1024;
+
+/// While much lies unread, the bus is asked so often.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
+
 /// So many messages go out in one write; memory stays bounded when ten thousand objects appear at once.
 const MESSAGES_PER_WRITE: usize = 512;
 
-/// A bus that takes nothing for so long has been stopped by clients that do not read: what it holds of one sender is
-/// bounded (127 MiB by default), and the bound lasts as long as the connection.
+/// A bus that takes nothing for so long holds too much that clients do not read (see [`super::flow`]).
 const STALL: Duration = Duration::from_secs(30);
 
 /// Serves the tree on the bus until `shutdown` resolves.
@@ -82,6 +89,9 @@ pub async fn serve(
         waits: BTreeMap::new(),
         managed: VecDeque::new(),
         too_many: None,
+        flow: Flow::new(),
+        check_at: Instant::now(),
+        pending: VecDeque::new(),
         tasks: JoinSet::new(),
         machine_id: machine_id(),
     };
@@ -130,7 +140,15 @@ struct Input {
     messages: Vec<Message>,
     leavers: Vec<Message>,
     notices: Vec<Notice>,
-    replies: Vec<Option<Message>>,
+    done: Vec<Done>,
+}
+
+/// What came of a task.
+enum Done {
+    /// A call was carried out; `None` where its caller expects no reply.
+    Reply(Option<Message>),
+    /// The bus said how much lies unread.
+    Unread(Unread),
 }
 
 struct Server {
@@ -146,7 +164,12 @@ struct Server {
     managed: VecDeque<Message>,
     /// A snapshot whose objects do not fit a message.
     too_many: Option<Arc<Snapshot>>,
-    tasks: JoinSet<Option<Message>>,
+    flow: Flow,
+    /// While much lies unread: when the bus is asked again.
+    check_at: Instant,
+    /// Calls not looked at yet.
+    pending: VecDeque<Message>,
+    tasks: JoinSet<Done>,
     machine_id: Option<String>,
 }
 
@@ -169,14 +192,14 @@ impl Server {
             if Arc::ptr_eq(&self.sent, &self.reader.current()) {
                 tokio::select! {
                     () = &mut shutdown => ending = true,
-                    message = sources.calls.next() => input.messages.push(received(message)?),
+                    message = sources.calls.next(), if self.pending.len() < MAX_PENDING => input.messages.push(received(message)?),
                     message = sources.leavers.next() => input.leavers.push(received(message)?),
                     notice = sources.notices.recv(), if told => match notice {
                         Some(notice) => input.notices.push(notice),
                         // The core has ended; what it last published is still served.
                         None => told = false,
                     },
-                    Some(done) = self.tasks.join_next() => input.replies.push(finished(done)),
+                    Some(done) = self.tasks.join_next() => input.done.extend(finished(done)),
                     () = changed => {}
                     named = &mut naming => match named {
                         Ok(_) => {
@@ -189,8 +212,11 @@ impl Server {
                         Err(zbus::Error::NameTaken) => return Err(BusError::NameTaken),
                         Err(why) => return Err(BusError::NameRefused(why)),
                     },
-                    // Smaller calls go between two large ones.
-                    () = tokio::task::yield_now(), if !self.managed.is_empty() => {}
+                    // What is left of the last turn. Others had theirs.
+                    () = tokio::task::yield_now(), if self.has_more() => {}
+                    () = tokio::time::sleep_until(self.check_at), if self.flow.is_congested() && !self.flow.is_checking() => {
+                        self.check_unread(true);
+                    }
                 }
             }
             self.gather(&mut sources, &mut input)?;
@@ -203,7 +229,7 @@ impl Server {
 
     /// Takes what else is there already.
     fn gather(&mut self, sources: &mut Sources, input: &mut Input) -> Result<(), BusError> {
-        while input.messages.len() < QUEUED_CALLS.get() {
+        while input.messages.len() + self.pending.len() < MAX_PENDING {
             match sources.calls.next().now_or_never() {
                 Some(message) => input.messages.push(received(message)?),
                 None => break,
@@ -213,7 +239,7 @@ impl Server {
             input.leavers.push(received(message)?);
         }
         while let Some(done) = self.tasks.try_join_next() {
-            input.replies.push(finished(done));
+            input.done.extend(finished(done));
         }
         // Last: a notice, and a reply, comes after the snapshot it speaks of, which is taken next.
         while let Ok(notice) = sources.notices.try_recv() {
@@ -231,21 +257,66 @@ impl Server {
             let before = std::mem::replace(&mut self.sent, newest);
             self.answer_waits(&before, &mut out.0);
         }
-        out.0.extend(input.replies.into_iter().flatten());
+        let mut out = out.0;
+        for done in input.done {
+            match done {
+                Done::Reply(reply) => out.extend(reply),
+                Done::Unread(unread) => {
+                    self.flow.checked(unread);
+                    self.check_at = Instant::now() + CHECK_AGAIN;
+                }
+            }
+        }
+        for message in &out {
+            self.flow.sends(message);
+        }
         for message in &input.leavers {
             self.forget(message);
         }
-        for message in &input.messages {
+        for message in input.messages {
             match message.message_type() {
-                Type::MethodCall => self.call(message, &mut out.0),
-                Type::Signal if is_name_lost(message) => return Err(BusError::NameLost),
+                Type::MethodCall => self.pending.push_back(message),
+                Type::Signal if is_name_lost(&message) => return Err(BusError::NameLost),
                 Type::Signal | Type::MethodReturn | Type::Error => {}
             }
         }
-        if let Some(call) = self.managed.pop_front() {
-            out.0.extend(self.managed_objects(&call));
+        // As many as the stream holds: then changes are looked at again.
+        for _ in 0..QUEUED_CALLS.get() {
+            if !self.flow.is_open() {
+                break;
+            }
+            let Some(call) = self.pending.pop_front() else { break };
+            if let Some(answer) = self.call(&call) {
+                self.flow.sends(&answer);
+                out.push(answer);
+            }
         }
-        self.send(&out.0).await
+        if self.flow.is_open()
+            && let Some(call) = self.managed.pop_front()
+            && let Some(answer) = self.managed_objects(&call)
+        {
+            self.flow.sends(&answer);
+            out.push(answer);
+        }
+        self.check_unread(false);
+        self.send(&out).await
+    }
+
+    /// Whether there is more to answer than the last turn did.
+    fn has_more(&self) -> bool {
+        self.flow.is_open() && !(self.managed.is_empty() && self.pending.is_empty())
+    }
+
+    /// Asks the bus how much lies unread, where it must be known; `again`: even before more is sent.
+    fn check_unread(&mut self, again: bool) {
+        let Some(clients) = self.flow.check(again) else { return };
+        let core = Arc::clone(&self.core);
+        let own = self.connection.unique_name().map(|name| name.as_str().to_owned()).unwrap_or_default();
+        self.tasks.spawn(async move {
+            let asked = flow::unread(core.authority.connection(), &own, clients);
+            // A bus that does not answer takes nothing either: sending will tell.
+            Done::Unread(tokio::time::timeout(STALL, asked).await.unwrap_or(Unread::Unknown))
+        });
     }
 
     async fn send(&self, messages: &[Message]) -> Result<(), BusError> {
@@ -258,18 +329,27 @@ impl Server {
         Ok(())
     }
 
-    fn call(&mut self, call: &Message, out: &mut Vec<Message>) {
-        match dispatch(&self.sent, self.machine_id.as_deref(), call) {
-            Outcome::Answered(answer) => out.extend(answer),
-            Outcome::ManagedObjects => self.managed.push_back(call.clone()),
-            Outcome::Own(Request::ListResources(query)) => out.extend(reply::reply(call, &query.page(&self.sent))),
-            Outcome::Own(Request::Wait(id)) => out.extend(self.wait(id, call)),
-            Outcome::Own(Request::Core(request)) => {
-                if let Err(why) = self.hand_on(call, request) {
-                    out.extend(reply::refusal(call, &why));
-                }
-            }
+    fn call(&mut self, call: &Message) -> Option<Message> {
+        if self.flow.is_congested() && self.flow.is_deaf(&sender(call)) {
+            // It would not read the refusal either.
+            return None;
         }
+        let answer = match dispatch(&self.sent, self.machine_id.as_deref(), call) {
+            Outcome::Answered(answer) => answer,
+            Outcome::ManagedObjects => {
+                self.managed.push_back(call.clone());
+                None
+            }
+            Outcome::Own(Request::ListResources(query)) => reply::reply(call, &query.page(&self.sent)),
+            Outcome::Own(Request::Wait(id)) => self.wait(id, call),
+            Outcome::Own(Request::Core(request)) => {
+                self.hand_on(call, request).err().and_then(|why| reply::refusal(call, &why))
+            }
+        };
+        if self.flow.is_congested() && answer.as_ref().is_some_and(|answer| answer.data().len() > flow::LARGE) {
+            return reply::refusal(call, &congested());
+        }
+        answer
     }
 
     /// Has the core asked, in a task of its own.
@@ -281,7 +361,7 @@ impl Server {
         self.tasks.spawn(async move {
             let answer = core.carry_out(call, request, turn).await;
             drop(permit);
-            answer
+            Done::Reply(answer)
         });
         Ok(())
     }
@@ -320,6 +400,9 @@ impl Server {
     }
 
     fn managed_objects(&mut self, call: &Message) -> Option<Message> {
+        if self.flow.is_congested() {
+            return if self.flow.is_deaf(&sender(call)) { None } else { reply::refusal(call, &congested()) };
+        }
         let limit = self.core.limits.managed_objects_bytes;
         let objects = ManagedObjects(&self.sent);
         let known = self.too_many.as_ref().is_some_and(|snapshot| Arc::ptr_eq(snapshot, &self.sent));
@@ -344,6 +427,10 @@ impl Server {
         let Ok((name, _, _)) = body.deserialize::<(&str, &str, &str)>() else { return };
         self.core.authority.forget(name);
         self.callers.forget(name);
+        if self.flow.forget(name) {
+            self.check_unread(true);
+        }
+        self.pending.retain(|call| sender(call) != name);
         self.managed.retain(|call| sender(call) != name);
         self.waits.retain(|_, calls| {
             calls.retain(|call| sender(call) != name);
@@ -399,11 +486,12 @@ fn received(message: Option<zbus::Result<Message>>) -> Result<Message, BusError>
     }
 }
 
-fn finished(done: Result<Option<Message>, JoinError>) -> Option<Message> {
-    done.unwrap_or_else(|why| {
-        error!(%why, "a call was not carried out");
-        None
-    })
+fn finished(done: Result<Done, JoinError>) -> Option<Done> {
+    done.inspect_err(|why| error!(%why, "a call was not carried out")).ok()
+}
+
+fn congested() -> CallError {
+    CallError::busy("clients that do not read hold up the bus: small answers only, until they read or leave")
 }
 
 /// Whether the bus says that the name is not ours any more.

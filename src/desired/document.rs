@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{DriftPolicy, Name, ResourceId};
+use crate::model::{DriftPolicy, Name, ResourceId, host_side_names};
 
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -262,6 +262,16 @@ pub struct ContainerSpec {
     pub allow_protected: bool,
     /// What every entry can say.
     pub common: Common,
+}
+
+impl ContainerSpec {
+    /// Names of ports that satisfy `veth` of the container with that id; the other spellings of
+    /// [`host_side_names`] count only where `veth` is made of the container's own number.
+    #[must_use]
+    pub fn port_names(&self, id: &str) -> Vec<Name> {
+        let Some(veth) = &self.veth else { return Vec::new() };
+        if veth.strip_prefix("veth") == Some(id) { host_side_names(veth) } else { vec![veth.clone()] }
+    }
 }
 
 impl Document {

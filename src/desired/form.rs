@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::model::{Kind, ResourceId};
+use crate::model::Kind;
 
 use super::{
     decode::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU, RESERVED_PREFIX, VERSION},
@@ -24,7 +24,7 @@ pub(super) struct DocumentForm<'d> {
     /// Version of this format.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "version")]
-    pub(super) version: Option<u64>,
+    pub(super) version: Option<u32>,
     /// What to do about drift, where a resource does not say: `report` (the default) shows and tells it, `enforce`
     /// puts it back at once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ pub(super) struct UnitForm<'d> {
     #[serde(skip_serializing_if = "is_default")]
     pub(super) allow_protected: bool,
     #[serde(flatten)]
-    pub(super) common: CommonForm<'d>,
+    pub(super) common: CommonForm,
 }
 
 /// What Open vSwitch manages.
@@ -142,7 +142,7 @@ pub(super) struct BridgeForm<'d> {
     #[schemars(extend("propertyNames" = network_name(names::MAX_PORT)))]
     pub(super) ports: BTreeMap<&'d str, PortForm<'d>>,
     #[serde(flatten)]
-    pub(super) common: CommonForm<'d>,
+    pub(super) common: CommonForm,
 }
 
 /// An Open vSwitch port with its interface, or a bond (ovs-vswitchd.conf.db(5), Port and Interface).
@@ -198,7 +198,7 @@ pub(super) struct PortForm<'d> {
     #[schemars(with = "Option<Lacp>")]
     pub(super) lacp: Field<Lacp>,
     #[serde(flatten)]
-    pub(super) common: CommonForm<'d>,
+    pub(super) common: CommonForm,
 }
 
 /// Containers, whatever runs them.
@@ -233,16 +233,16 @@ pub(super) struct ContainerForm<'d> {
     #[serde(skip_serializing_if = "is_default")]
     pub(super) allow_protected: bool,
     #[serde(flatten)]
-    pub(super) common: CommonForm<'d>,
+    pub(super) common: CommonForm,
 }
 
 /// What every resource's entry can say.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub(super) struct CommonForm<'d> {
+pub(super) struct CommonForm {
     /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID` of this document.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "references")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "after")]
-    pub(super) after: Option<&'d BTreeSet<ResourceId>>,
+    pub(super) after: Vec<String>,
     /// What to do about its drift; the document's policy where it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "drift")]
@@ -264,10 +264,6 @@ pub(super) fn field<T: Copy>(want: &Want<T>) -> Field<T> {
 /// What need not be written.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-fn references<S: Serializer>(after: &Option<&BTreeSet<ResourceId>>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(after.iter().flat_map(|ids| ids.iter()).map(ToString::to_string))
 }
 
 /// A text without NUL, as a pattern: neither D-Bus nor OVSDB carries one.

@@ -1,8 +1,8 @@
 //! The desired-state document: its types, and how they are read, checked, spelt and described.
 //!
-//! [`parse`] is the way in: [`node`] reads JSON as it was written, [`decode`] makes the typed [`Document`] of it and
-//! [`check`] looks for what cannot hold together; each adds to one list of [`Fault`]s. [`spell`] is the way out, and
-//! [`schema`] describes to others what [`parse`] takes.
+//! [`parse`] is the way in: `node` reads JSON as it was written, `decode` makes the typed [`Document`] of it and
+//! `check` looks for what cannot hold together; each adds to one list of [`Fault`]s. [`spell()`] is the way out, and
+//! [`schema()`] describes to others what [`parse`] takes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -29,6 +29,8 @@ pub use document::{
     UnitSpec, VlanMode, Want,
 };
 pub use fault::{DocumentError, Fault, code, faults_text};
+pub use names::can_say;
+pub use node::MAX_BYTES;
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;
 
@@ -56,7 +58,15 @@ pub fn parse_with(text: &str, rules: &Rules) -> Result<Document, DocumentError> 
 /// Reads a document from the bytes of a file, with the default [`Rules`].
 ///
 /// # Errors
-/// As [`parse`]; bytes that are not UTF-8 are a fault with line and column.
+/// As [`parse_bytes_with`].
 pub fn parse_bytes(bytes: &[u8]) -> Result<Document, DocumentError> {
-    node::utf8(bytes).and_then(parse)
+    parse_bytes_with(bytes, &Rules::default())
+}
+
+/// Reads a document from the bytes of a file.
+///
+/// # Errors
+/// As [`parse_with`]; bytes that are not UTF-8 are a fault with line and column.
+pub fn parse_bytes_with(bytes: &[u8], rules: &Rules) -> Result<Document, DocumentError> {
+    node::text_of(bytes).and_then(|text| parse_with(text, rules))
 }

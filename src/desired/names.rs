@@ -1,5 +1,7 @@
 //! Names that systemd, Linux and Open vSwitch take, each beside the pattern that tells it to the schema.
 
+use crate::model::{Kind, ResourceId};
+
 /// Bytes a unit's name may have (`UNIT_NAME_MAX` of systemd's unit-name.h, less its final NUL).
 pub(super) const MAX_UNIT: usize = 255;
 
@@ -30,6 +32,18 @@ pub(super) const CONTAINER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
 
 /// [`property`], as a pattern.
 pub(super) const PROPERTY_PATTERN: &str = "^[A-Z][A-Za-z0-9]*$";
+
+/// Whether a document can name that resource: not all that backends hold has a name that a document takes.
+#[must_use]
+pub fn can_say(id: &ResourceId) -> bool {
+    let check = match id.kind {
+        Kind::Unit => unit,
+        Kind::Bridge => device,
+        Kind::Port => port,
+        Kind::Container => container,
+    };
+    check(&id.name).is_ok()
+}
 
 /// The name of one unit: plain or an instance, not a template (systemd's `unit_name_is_valid`).
 ///

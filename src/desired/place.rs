@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::model::ResourceId;
+
 use super::fault::{Fault, code};
 
 /// Faults that are listed: beyond, nobody reads on, and the list must fit into one message of the bus.
@@ -99,14 +101,30 @@ impl Faults {
     }
 }
 
-/// A name or word of the document as messages quote it: clipped, and with control characters escaped.
+/// A name or word of the document as messages quote it.
 pub(super) fn quoted(text: &str) -> String {
-    /// Characters that are shown: enough to recognise it by.
+    format!("\"{}\"", clipped(text))
+}
+
+/// A resource as messages name it.
+pub(super) fn named(id: &ResourceId) -> String {
+    format!("{}:{}", id.kind, clipped(&id.name))
+}
+
+/// Enough of a text to recognise it by, with control characters escaped: a name that is wrong may be megabytes long,
+/// and stand in many messages.
+fn clipped(text: &str) -> String {
+    /// Characters that are shown.
     const SHOWN: usize = 80;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
+    let mut out = String::new();
+    for (at, letter) in text.chars().enumerate() {
+        if at == SHOWN {
+            out.push('…');
+            break;
+        }
+        if letter.is_control() { out.extend(letter.escape_debug()) } else { out.push(letter) }
     }
+    out
 }
 
 #[cfg(test)]
@@ -138,7 +156,8 @@ mod tests {
 
     #[test]
     fn quotes_are_bounded() {
-        assert_eq!(quoted("a\n\"\0"), r#""a\n\"\0""#);
-        assert_eq!(quoted(&"ä".repeat(81)), format!("\"{}\"…", "ä".repeat(80)));
+        assert_eq!(quoted("a\n\\x2d\0"), r#""a\n\x2d\0""#);
+        assert_eq!(quoted(&"ä".repeat(81)), format!("\"{}…\"", "ä".repeat(80)));
+        assert_eq!(named(&ResourceId::bridge("b".repeat(1_000_000))), format!("bridge:{}…", "b".repeat(80)));
     }
 }

@@ -1,25 +1,31 @@
 //! From the typed form back to JSON.
 
+use std::collections::BTreeMap;
+
+use crate::model::DriftPolicy;
+
 use super::{
     document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
     form::{
         BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field,
     },
+    node::MAX_BYTES,
 };
 
-/// The canonical text of a document: keys and sets in order, defaults left out, indented, a line break at its end.
-/// [`super::parse`] makes the same document of it, if every port's bridge is declared.
+/// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
+/// is short enough then to be read again. [`super::parse`] makes the same document of it, if every port's bridge is
+/// declared.
 #[must_use]
 pub fn spell(document: &Document) -> String {
     let units = document.units.iter().map(|(name, spec)| (name.as_ref(), unit(spec)));
-    let mut bridges: std::collections::BTreeMap<&str, BridgeForm<'_>> =
+    let mut bridges: BTreeMap<&str, BridgeForm<'_>> =
         document.bridges.iter().map(|(name, spec)| (name.as_ref(), bridge(spec))).collect();
     for (name, spec) in &document.ports {
         bridges.entry(&spec.bridge).or_default().ports.insert(name, port(spec));
     }
     let form = DocumentForm {
         version: Some(super::decode::VERSION),
-        drift: Some(document.drift).filter(|drift| *drift != <_>::default()).map(crate::model::DriftPolicy::as_str),
+        drift: Some(document.drift).filter(|drift| *drift != DriftPolicy::default()).map(DriftPolicy::as_str),
         prune: document.prune,
         allow_empty: document.allow_empty,
         systemd: SystemdForm { units: units.collect() },
@@ -27,13 +33,18 @@ pub fn spell(document: &Document) -> String {
         lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
-    serde_json::to_string_pretty(&form).unwrap_or_default() + "\n"
+    let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
+    if text.len() >= MAX_BYTES {
+        text = serde_json::to_string(&form).unwrap_or_default();
+    }
+    text.push('\n');
+    text
 }
 
-fn common(common: &Common) -> CommonForm<'_> {
+fn common(common: &Common) -> CommonForm {
     CommonForm {
-        after: Some(&common.after).filter(|after| !after.is_empty()),
-        drift: common.drift.map(crate::model::DriftPolicy::as_str),
+        after: common.after.iter().map(ToString::to_string).collect(),
+        drift: common.drift.map(DriftPolicy::as_str),
     }
 }
 
@@ -64,7 +75,7 @@ fn bridge(spec: &BridgeSpec) -> BridgeForm<'_> {
         controllers: spec.controllers.as_ref(),
         external_ids: map(&spec.external_ids),
         other_config: map(&spec.other_config),
-        ports: <_>::default(),
+        ports: BTreeMap::new(),
         common: common(&spec.common),
     }
 }

@@ -274,8 +274,6 @@ words! {
         TooManyCorrections = "TooManyCorrections",
         /// A Start or Stop with `override` went against the document.
         Overridden = "Overridden",
-        /// A unit file changed on disk and systemd was not told.
-        NeedsDaemonReload = "NeedsDaemonReload",
         /// The port is a container's and is written once the container runs.
         ContainerStopped = "ContainerStopped",
         /// op-dbus itself failed.

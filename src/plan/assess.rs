@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Desired, Inventory,
-    compare::{bridge_differences, is_enabled, port_differences, port_health, unit_differences},
-    desired::port_names,
+    compare::{bridge_differences, port_differences, port_health, unit_differences},
     is_protected,
 };
 use crate::{
@@ -117,13 +116,18 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
             format!("systemd cannot set {property} of {name} live: put it into a drop-in of the unit"),
         );
     }
-    if starts && facts.condition_unmet && facts.active_state == "inactive" && facts.job.is_none() {
+    if starts
+        && !inventory.retry_unmet
+        && facts.condition_unmet
+        && facts.active_state == "inactive"
+        && facts.job.is_none()
+    {
         out.block(Reason::ConditionUnmet, format!("a condition of {name} is not met: systemd skips its start"));
     }
     if stops && !facts.active_triggers.is_empty() {
         out.warnings.push(format!("WillBeReactivated: {} would start it again", facts.active_triggers.join(", ")));
     }
-    if enables && !facts.has_install && !is_enabled(facts) {
+    if enables && out.present && !facts.has_install {
         out.warnings.push(format!("{name} has no [Install]: it is linked to multi-user.target instead"));
     }
     out
@@ -294,7 +298,7 @@ pub fn container_port<'a>(
     spec: &ContainerSpec,
     observed: &'a Observed,
 ) -> Option<(Name, &'a Arc<PortFacts>)> {
-    port_names(id, spec).find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
+    spec.port_names(id).into_iter().find_map(|name| observed.ports.get(&name).map(|facts| (name, facts)))
 }
 
 /// The unit that runs a container: the one that was found, else what the configured template says.

@@ -12,18 +12,19 @@ use super::{
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
-    model::{Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
+    model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
 /// The plugins that must be connected for a resource to be read and written.
 #[must_use]
 pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
     match id.kind {
+        Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
         Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
-            &["systemd", "ovsdb"]
+            &["lxc", "systemd", "ovsdb"]
         }
-        Kind::Unit | Kind::Container => &["systemd"],
+        Kind::Container => &["lxc", "systemd"],
     }
 }
 
@@ -34,7 +35,11 @@ pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
 pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Option<&BTreeSet<ResourceId>>) -> Plan {
     let mut dependencies = dependencies(doc, observed, inventory);
     if let Some(scope) = scope {
-        dependencies.retain(|id, _| scope.contains(id));
+        // A container and its declared unit are one resource: what starts the one starts the other.
+        let containers = scope.iter().filter(|id| id.kind == Kind::Container);
+        let units: BTreeSet<_> =
+            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+        dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
     let mut builder = Builder {
@@ -102,9 +107,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn assess(&self, id: &ResourceId) -> Assessment {
         if let Some(away) = backends(self.doc, id).iter().find(|plugin| !self.observed.is_connected(plugin)) {
-            let message = self.observed.backends.get(*away).map_or("", |backend| &backend.message);
-            let why =
-                (Reason::BackendAway, format!("{away} is away{}{message}", if message.is_empty() { "" } else { ": " }));
+            let why = away_why(self.observed, away);
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
         assess(self.doc, id, self.observed, self.inventory)
@@ -205,7 +208,7 @@ impl Builder<'_> {
         let mut after = before.steps.clone();
         after.extend(&own);
         let mut steps = match id.kind {
-            Kind::Unit => self.unit(id, &assessment, after),
+            Kind::Unit => self.unit(id, &assessment, &own, after),
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
@@ -221,7 +224,13 @@ impl Builder<'_> {
         Ends { steps, failed: None }
     }
 
-    fn unit(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+    fn unit(
+        &mut self,
+        id: &ResourceId,
+        assessment: &Assessment,
+        own: &BTreeSet<StepId>,
+        mut after: BTreeSet<StepId>,
+    ) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
         let unit = self.acting_name(&id.name);
         let part = UnitPart::of(spec, assessment);
@@ -232,7 +241,9 @@ impl Builder<'_> {
         let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
             let changes = assessment.changes(fields);
             let action = Action::Unit(unit.clone(), op);
-            let step = builder.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            // What there is to say of its unit file stands with that step.
+            let warnings = if own.is_empty() { assessment.warnings.clone() } else { Vec::new() };
+            let step = builder.push(id.clone(), action, changes, after.clone(), None, warnings);
             steps.insert(step);
             step
         };
@@ -391,6 +402,16 @@ impl Builder<'_> {
             self.push(ResourceId::bridge(name), action, gone(), BTreeSet::new(), blocked, Vec::new());
         }
     }
+}
+
+/// Why a backend that is not connected cannot be written.
+fn away_why(observed: &Observed, plugin: &str) -> Why {
+    let backend = observed.backends.get(plugin);
+    if backend.is_some_and(|backend| backend.status == BackendStatus::Disabled) {
+        return (Reason::Disabled, format!("{plugin} is switched off by the configuration"));
+    }
+    let message = backend.map_or("", |backend| &backend.message);
+    (Reason::BackendAway, format!("{plugin} is away{}{message}", if message.is_empty() { "" } else { ": " }))
 }
 
 /// Whether a port must be made anew: its type changes, or it turns from bond to single or back.

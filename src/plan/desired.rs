@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use crate::{
     desired::{ContainerSpec, Document},
-    model::{Name, host_side_names},
+    model::Name,
 };
 
 /// A document, ready to be planned with.
@@ -21,7 +21,7 @@ impl Desired {
     pub fn new(document: Arc<Document>) -> Self {
         let named = |(id, spec): (&Name, &ContainerSpec)| {
             let id = id.clone();
-            port_names(&id, spec).map(|port| (port, id.clone())).collect::<Vec<_>>()
+            spec.port_names(&id).into_iter().map(move |port| (port, id.clone()))
         };
         let bringers = document.containers.iter().flat_map(named).collect();
         Self { document, bringers }
@@ -46,11 +46,4 @@ impl Deref for Desired {
     fn deref(&self) -> &Document {
         &self.document
     }
-}
-
-/// The names that satisfy a container's `veth`; the other spellings count only where the name is the container's own.
-pub(super) fn port_names(id: &Name, spec: &ContainerSpec) -> impl Iterator<Item = Name> + use<> {
-    let own = spec.veth.as_deref().is_some_and(|veth| veth.strip_prefix("veth") == Some(&**id));
-    let names = spec.veth.as_deref().map(host_side_names).unwrap_or_default();
-    names.into_iter().take(if own { usize::MAX } else { 1 })
 }

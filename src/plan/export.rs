@@ -6,9 +6,9 @@ use super::compare::{is_enabled, port_health};
 use crate::{
     desired::{
         ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,
-        UnitSpec, VlanMode, Want,
+        UnitSpec, VlanMode, Want, can_say,
     },
-    model::{BridgeFacts, ContainerFacts, Observed, PortFacts, StringMap, UnitFacts, is_secret_key},
+    model::{BridgeFacts, ContainerFacts, Observed, PortFacts, ResourceId, StringMap, UnitFacts, is_secret_key},
 };
 
 /// The document that says what is there: the units in `units`, and all bridges, ports and containers, as far as
@@ -28,10 +28,14 @@ pub fn export(observed: &Observed, units: &BTreeSet<crate::model::Name>, plugins
         }
     }
     if wanted("ovsdb") {
-        out.bridges = observed.bridges.iter().map(|(name, facts)| (name.clone(), bridge(facts))).collect();
+        let named = observed.bridges.iter().filter(|(name, _)| can_say(&ResourceId::bridge((*name).clone())));
+        out.bridges = named.map(|(name, facts)| (name.clone(), bridge(facts))).collect();
         let shown = observed.ports.iter().filter(|(_, facts)| !facts.fake_bridge && port_health(facts).is_none());
         out.ports = shown
             .filter(|(name, facts)| is_shown_port(observed, name, facts))
+            .filter(|(name, facts)| {
+                out.bridges.contains_key(&facts.bridge) && can_say(&ResourceId::port((*name).clone()))
+            })
             .map(|(name, facts)| (name.clone(), port(name, facts)))
             .collect();
     }
@@ -39,7 +43,7 @@ pub fn export(observed: &Observed, units: &BTreeSet<crate::model::Name>, plugins
         let known =
             observed.containers.iter().filter(|(_, facts)| !facts.unit.is_empty() && facts.rival_units.is_empty());
         out.containers = known
-            .filter(|(_, facts)| is_steady(&facts.active_state))
+            .filter(|(id, facts)| is_steady(&facts.active_state) && can_say(&ResourceId::container((*id).clone())))
             .map(|(id, facts)| (id.clone(), container(facts)))
             .collect();
     }
@@ -82,7 +86,8 @@ fn bridge(facts: &BridgeFacts) -> BridgeSpec {
     };
     BridgeSpec {
         ensure: Ensure::Present,
-        datapath_type: Some(named_type(&facts.datapath_type)),
+        datapath_type: Some(named_type(&facts.datapath_type))
+            .filter(|kind| matches!(kind.as_str(), "system" | "netdev")),
         fail_mode,
         stp_enable: Some(facts.stp_enable),
         rstp_enable: Some(facts.rstp_enable),

@@ -40,22 +40,39 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether what it does can be taken back. The processes of a restarted unit cannot.
+    /// Whether what it does could be undone: what ran before a restart does not come back, and a reload of systemd has
+    /// no opposite.
     #[must_use]
     pub const fn is_reversible(&self) -> bool {
-        !matches!(self.action, Action::Unit(_, UnitOp::Restart))
+        !matches!(self.action, Action::Unit(_, UnitOp::Restart) | Action::ReloadSystemd)
     }
 
-    /// What it does, in one line for people.
+    /// What it does, for people: `start unit nginx.service`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let word = self.action.as_str().replace('-', " ");
-        let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
-        match (&self.action, changes.is_empty()) {
-            (Action::Nothing, _) => format!("{}: nothing can be done", self.subject),
-            (Action::ReloadSystemd, _) => "tell systemd to read its unit files again".to_owned(),
-            (_, true) => format!("{word} {}", self.subject),
-            (_, false) => format!("{word} {} ({})", self.subject, changes.join(", ")),
+        let what = match &self.subject {
+            Subject::State => "the desired state".to_owned(),
+            Subject::Plugin(name) => (*name).to_owned(),
+            Subject::Resource(id) => format!("{} {}", id.kind, id.name),
+        };
+        match (&self.action, &self.blocked) {
+            (Action::Nothing, Some((_, message))) => format!("{what}: {message}"),
+            (Action::ReloadSystemd, _) => "let systemd read its unit files again".to_owned(),
+            (action, blocked) => {
+                // The word names the kind again: `add-port` is `add` of a port.
+                let word = action.as_str();
+                let verb = match &self.subject {
+                    Subject::Resource(id) => {
+                        word.strip_suffix(id.kind.as_str()).map_or(word, |verb| verb.trim_end_matches('-'))
+                    }
+                    _ => word,
+                };
+                let verb = verb.replace('-', " ");
+                match blocked {
+                    Some((_, message)) => format!("{verb} {what}, blocked: {message}"),
+                    None => format!("{verb} {what}"),
+                }
+            }
         }
     }
 }
@@ -172,4 +189,41 @@ pub struct Inventory {
     /// Template of the unit that runs container N, `%` standing for N, where none was found yet:
     /// `pve-container@%.service`.
     pub container_unit: String,
+    /// Try also what systemd would skip, as far as it knows, for a condition that was not met the last time: it looks
+    /// anew only when somebody starts the unit. For work that somebody asked for.
+    pub retry_unmet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ResourceId;
+
+    fn step(id: ResourceId, action: Action, blocked: Option<(Reason, String)>) -> Step {
+        Step {
+            id: 1,
+            subject: id.into(),
+            action,
+            changes: Vec::new(),
+            after: Vec::new(),
+            blocked,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn summaries_read_as_sentences() {
+        let port = ResourceId::port("p1");
+        assert_eq!(step(port.clone(), Action::Port("p1".into(), PortOp::Delete), None).summary(), "delete port p1");
+        assert_eq!(
+            step(ResourceId::unit("a.service"), Action::Unit("a.service".into(), UnitOp::Start), None).summary(),
+            "start unit a.service"
+        );
+        let blocked = Some((Reason::BridgeMissing, "there is no bridge br9".to_owned()));
+        assert_eq!(step(port, Action::Nothing, blocked.clone()).summary(), "port p1: there is no bridge br9");
+        assert_eq!(
+            step(ResourceId::bridge("b"), Action::Bridge("b".into(), BridgeOp::Delete), blocked).summary(),
+            "delete bridge b, blocked: there is no bridge br9"
+        );
+    }
 }

@@ -10,10 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    desired::{ActiveState, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, PortSpec, UnitSpec, Want},
+    desired::{
+        ActiveState, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, PortSpec, UnitSpec, Want, parse,
+        spell,
+    },
     model::{
-        Backend, BackendStatus, Change, ContainerFacts, Kind, Name, Observed, Reason, ResourceId, StepState, StringMap,
-        Subject,
+        Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Kind, Name, Observed, PortFacts,
+        Reason, ResourceId, StepState, StringMap, Subject,
     },
     plugins::simulated::World,
 };
@@ -25,13 +28,14 @@ fn inventory() -> Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
         container_unit: "pve-container@%.service".to_owned(),
+        retry_unmet: false,
     }
 }
 
 /// The world as the core would show it, containers joined the plain way.
 pub(crate) fn observe(world: &World) -> Observed {
     let mut observed = Observed::default();
-    for plugin in ["systemd", "ovsdb"] {
+    for plugin in ["systemd", "ovsdb", "lxc"] {
         let connected =
             Backend { status: BackendStatus::Connected, message: String::new(), version: String::new(), reconnects: 0 };
         observed.backends.insert(plugin, connected);
@@ -382,6 +386,7 @@ proptest! {
         let observed = observe(&world);
         let units = world.units.keys().cloned().collect();
         let doc = export(&observed, &units, &[]);
+        prop_assert_eq!(parse(&spell(&doc)), Ok(doc.clone()));
         let plan = plan(&Desired::new(Arc::new(doc)), &observed, &inventory(), None);
         prop_assert!(plan.steps.is_empty(), "{:#?}", plan.steps);
     }
@@ -464,6 +469,19 @@ fn the_guides_document_plans_starts_and_a_plug() {
             "start unit:pve-container@101.service",
         ]
     );
+    // Asked for the container alone, its unit is started as well, for they are one resource; the others are left alone.
+    let scope = BTreeSet::from([ResourceId::container("100")]);
+    let alone = super::plan(&Desired::new(Arc::new(doc.clone())), &observe(&world), &inventory(), Some(&scope));
+    let said: Vec<_> = alone.steps.iter().map(|step| format!("{} {}", step.action.as_str(), step.subject)).collect();
+    assert_eq!(
+        said,
+        [
+            "set-unit-file unit:pve-container@100.service",
+            "daemon-reload plugin:systemd",
+            "start unit:pve-container@100.service",
+            "plug-port container:100",
+        ]
+    );
     carry_out(&plan, &mut world);
     assert_eq!(plan_for(&doc, &world), Plan::default());
 }
@@ -498,4 +516,30 @@ fn secrets_are_compared_and_not_shown() {
     assert!(shown.contains("options.psk") && !shown.contains("secret\""), "{shown}");
     let exported = format!("{:?}", export(&observe(&world), &BTreeSet::new(), &[]));
     assert!(!exported.contains("old-secret"), "{exported}");
+}
+
+/// What other programs named in ways that no document can is left out, with what stands on it.
+#[test]
+fn an_export_can_be_read_whatever_is_there() {
+    let mut observed = Observed::default();
+    for (bridge, datapath_type) in [("br0", "dummy"), ("a bridge", ""), ("br1", "")] {
+        let facts = BridgeFacts { datapath_type: datapath_type.to_owned(), ..BridgeFacts::default() };
+        observed.bridges.insert(bridge.into(), Arc::new(facts));
+    }
+    for (port, bridge) in [("p0", "br1"), ("p1", "a bridge"), ("p 2", "br1"), ("p3", "br9")] {
+        let interface =
+            InterfaceFacts { name: port.to_owned(), ofport: Some(1), ifindex: Some(1), ..InterfaceFacts::default() };
+        let facts = PortFacts { bridge: bridge.into(), interfaces: vec![interface], ..PortFacts::default() };
+        observed.ports.insert(port.into(), Arc::new(facts));
+    }
+    for id in ["web-1", "a\\x2db"] {
+        let facts = ContainerFacts { unit: format!("lxc@{id}.service"), ..ContainerFacts::default() };
+        observed.containers.insert(id.into(), Arc::new(facts));
+    }
+    let doc = export(&observed, &BTreeSet::new(), &[]);
+    assert_eq!(
+        doc.resources().map(|id| id.to_string()).collect::<Vec<_>>(),
+        ["bridge:br0", "bridge:br1", "port:p0", "container:web-1"]
+    );
+    assert_eq!(parse(&spell(&doc)), Ok(doc));
 }

@@ -4,6 +4,7 @@ pub mod lxc;
 pub mod ovsdb;
 #[cfg(test)]
 pub(crate) mod simulated;
+pub mod systemd;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

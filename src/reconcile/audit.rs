@@ -26,15 +26,17 @@ pub(super) fn step(
     let to: Vec<String> = step.changes.iter().map(|change| format!("{}={}", change.field, change.desired)).collect();
     let level_is_warning = matches!(state, StepState::Failed | StepState::Blocked);
     let (from, to) = (from.join(", "), to.join(", "));
+    let changes: Vec<String> = step.changes.iter().map(ToString::to_string).collect();
+    let changes = if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(", ")) };
     let summary = step.summary();
     let (uid, pid, unit) = (caller.uid, caller.pid.unwrap_or(0), caller.unit.as_deref().unwrap_or(""));
     if level_is_warning {
         tracing::warn!(message_id = STEP_MESSAGE_ID, uid, pid, unit, generation, job, resource = %step.subject,
             action = step.action.as_str(), from, to, result = state.as_str(), reason = reason.as_str(),
-            "{summary}: {state}: {message}");
+            "{summary}{changes}: {state}: {message}");
     } else {
         tracing::info!(message_id = STEP_MESSAGE_ID, uid, pid, unit, generation, job, resource = %step.subject,
-            action = step.action.as_str(), from, to, result = state.as_str(), "{summary}: {state}");
+            action = step.action.as_str(), from, to, result = state.as_str(), "{summary}{changes}: {state}");
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{self, Deadline},
-    desired::{Document, spell},
+    desired::{Document, Rules, spell},
     model::{Change, JobId, Name, Observed, Publisher, StateFileStatus},
     plan::{Desired, Inventory, Plan, export, plan},
     plugins::{Interest, Plugin, PluginError, PluginEvent},
@@ -70,6 +70,8 @@ pub struct Parts {
     pub events: mpsc::UnboundedReceiver<(&'static str, PluginEvent)>,
     /// Generations.
     pub store: Store,
+    /// What documents are checked with.
+    pub rules: Rules,
 }
 
 /// Handles of a running core.
@@ -121,7 +123,7 @@ pub fn start(
     let inputs = Inputs(inputs);
     let (commands, mut from_bus) = mpsc::unbounded_channel();
     let (notice, notices) = mpsc::unbounded_channel();
-    let (requests, thread) = generations::spawn(parts.store, inputs.clone())?;
+    let (requests, thread) = generations::spawn(parts.store, parts.rules, inputs.clone())?;
     let mut core = parts.core;
     let (snapshot, effects) = core.settle();
     let publisher = Publisher::new(snapshot);
@@ -324,9 +326,9 @@ impl Driver {
                         inputs.send(Input::Watched(generation));
                     });
                 }
-                Effect::Plan { job, desired, scope, caller } => {
+                Effect::Plan { job, desired, scope, caller, fresh } => {
                     let observed = self.publisher.reader().current().observed.clone();
-                    let inventory = on_behalf(self.core.inventory(), &caller);
+                    let inventory = Inventory { retry_unmet: fresh, ..on_behalf(self.core.inventory(), &caller) };
                     let inputs = self.inputs.clone();
                     tokio::task::spawn_blocking(move || {
                         let plan = plan(&desired, &observed, &inventory, scope.as_ref());

@@ -10,7 +10,7 @@ use super::{
     driver::{Input, Inputs},
 };
 use crate::{
-    desired::{Document, parse, parse_bytes},
+    desired::{Document, Rules, code, parse_bytes_with, parse_with},
     model::{JobId, OP_DBUS_UID, StateFileStatus, StateSource},
     state_file::StateFileEvent,
     store::{FileContent, Source, Store, sha256_hex},
@@ -55,6 +55,7 @@ enum Seen {
 
 struct Generations {
     store: Store,
+    rules: Rules,
     current: Arc<Document>,
     number: u64,
     source: StateSource,
@@ -65,11 +66,12 @@ struct Generations {
 /// Takes up what the store holds, tells the core, and answers requests until [`Request::Close`].
 pub(super) fn spawn(
     store: Store,
+    rules: Rules,
     out: Inputs,
 ) -> std::io::Result<(mpsc::UnboundedSender<Request>, thread::JoinHandle<()>)> {
     let (sender, mut requests) = mpsc::unbounded_channel();
     let handle = thread::Builder::new().name("generations".to_owned()).spawn(move || {
-        let mut generations = Generations::restore(store, out);
+        let mut generations = Generations::restore(store, rules, out);
         while let Some(request) = requests.blocking_recv() {
             if matches!(request, Request::Close) {
                 break;
@@ -84,13 +86,20 @@ pub(super) fn spawn(
 }
 
 impl Generations {
-    fn restore(store: Store, out: Inputs) -> Self {
-        let mut own =
-            Self { store, current: Arc::default(), number: 0, source: StateSource::None, seen: Seen::Nothing, out };
+    fn restore(store: Store, rules: Rules, out: Inputs) -> Self {
+        let mut own = Self {
+            store,
+            rules,
+            current: Arc::default(),
+            number: 0,
+            source: StateSource::None,
+            seen: Seen::Nothing,
+            out,
+        };
         own.reserve_jobs();
         let Some(found) = own.store.current().cloned() else { return own };
         own.number = found.info.number;
-        match parse(&found.text) {
+        match parse_with(&found.text, &own.rules) {
             Ok(document) => {
                 own.current = Arc::new(document);
                 own.source =
@@ -160,7 +169,7 @@ impl Generations {
         if document.is_empty() && !self.current.is_empty() && !options.allow_empty && !document.allow_empty {
             return Err(CoreError::InvalidDocument(vec![Fault {
                 pointer: String::new(),
-                code: "Empty",
+                code: code::EMPTY,
                 message: format!(
                     "the document names nothing, while generation {} names resources: say \"allow_empty\": true if that is meant",
                     self.number
@@ -203,7 +212,7 @@ impl Generations {
         };
         let sha256 = sha256_hex(&bytes);
         let known = self.store.file_content().cloned();
-        let parsed = parse_bytes(&bytes).map_err(CoreError::from);
+        let parsed = parse_bytes_with(&bytes, &self.rules).map_err(CoreError::from);
         let (document, text) = match parsed {
             Ok(document) => (Arc::new(document), Arc::from(String::from_utf8_lossy(&bytes))),
             Err(faults) => {

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 /// A file beyond this is not read: the limit of a document.
-pub const MAX_BYTES: u64 = 4 * 1024 * 1024;
+pub const MAX_BYTES: u64 = crate::desired::MAX_BYTES as u64;
 
 /// Links that a path may lead through: the kernel's own limit (path_resolution(7)).
 const MAX_LINKS: usize = 40;

@@ -6,6 +6,12 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::assigning_clones,
+    clippy::await_holding_lock,
+    clippy::format_collect,
+    clippy::items_after_statements,
+    clippy::type_complexity,
+    clippy::needless_for_each,
+    clippy::unnecessary_wraps,
     clippy::default_trait_access,
     missing_docs
 )]
@@ -16,8 +22,12 @@ mod private_bus;
 #[path = "../common/hub.rs"]
 mod hub;
 
+mod auth;
 mod bad_calls;
 mod contract;
 mod fixture;
+mod load;
+mod methods;
 mod order;
+mod process;
 mod replica;

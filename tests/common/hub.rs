@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::StreamExt as _;
 use op_dbus::{
-    bus::{self, Access, BusAddress, BusConfig, BusError, Limits},
+    bus::{self, Access, BusAddress, BusConfig, BusError, Limits, ParseDocument},
     desired::Document,
     model::{
         Backend, BackendStatus, BridgeFacts, ContainerFacts, DriftPolicy, InterfaceFacts, JobFacts, JobKind, JobState,
@@ -59,6 +59,14 @@ impl Bed {
     }
 
     pub async fn on(bus: PrivateBus, first: Snapshot, access: Access, limits: Limits) -> Self {
+        Self::whole(bus, first, access, limits, ParseDocument::new(parse)).await
+    }
+
+    pub async fn parsing(first: Snapshot, limits: Limits, parse: ParseDocument) -> Self {
+        Self::whole(PrivateBus::start(), first, Access::SameUser, limits, parse).await
+    }
+
+    async fn whole(bus: PrivateBus, first: Snapshot, access: Access, limits: Limits, parse: ParseDocument) -> Self {
         let publisher = Publisher::new(first);
         let (sender, commands) = mpsc::unbounded_channel();
         let (notices, told) = mpsc::unbounded_channel();

@@ -1,10 +1,7 @@
 //! `org.opdbus.State`: the desired state as a whole.
 
 use super::{interface, job_or_none};
-use crate::{bus::value::Prop, model::StateFacts};
-
-/// Version of the document that this op-dbus takes.
-const SCHEMA_VERSION: u32 = 1;
+use crate::{bus::value::Prop, desired::SCHEMA_VERSION, model::StateFacts};
 
 interface! {
     "org.opdbus.State";

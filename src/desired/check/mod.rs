@@ -9,9 +9,9 @@ use crate::model::{Kind, Name, ResourceId};
 use super::{
     decode::Decoded,
     document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
-    fault::{DocumentError, Fault, code},
+    fault::code,
     names,
-    place::{At, Faults, quoted},
+    place::{At, Faults, named, quoted},
 };
 
 /// What the configuration says that documents are checked with.
@@ -32,25 +32,6 @@ impl Rules {
     /// The units that may run that container.
     fn units_of<'r>(&'r self, container: &'r str) -> impl Iterator<Item = Name> + 'r {
         self.container_units.iter().map(move |pattern| pattern.replacen('*', container, 1).into())
-    }
-}
-
-impl Document {
-    /// Refuses a document that names no resource, unless it, or the caller, says that it is meant so.
-    ///
-    /// # Errors
-    /// One fault at the whole document.
-    pub fn refuse_empty(&self, allow_empty: bool) -> Result<(), DocumentError> {
-        if !self.is_empty() || self.allow_empty || allow_empty {
-            return Ok(());
-        }
-        let message = "the document names no resource, and would leave everything unmanaged: write \
-                       \"allow_empty\": true if it is meant so";
-        Err(DocumentError::Invalid(vec![Fault {
-            pointer: String::new(),
-            code: code::EMPTY,
-            message: message.to_owned(),
-        }]))
     }
 }
 
@@ -176,7 +157,8 @@ fn interfaces(decoded: &Decoded, faults: &mut Faults) {
         }
     }
     let taken = |interface: &str, owner: &ResourceId| {
-        format!("interface {} belongs to {owner} already, and can belong to one port only", quoted(interface))
+        let (interface, owner) = (quoted(interface), named(owner));
+        format!("interface {interface} belongs to {owner} already, and can belong to one port only")
     };
     for (name, spec) in document.ports.iter().filter(|(_, spec)| spec.ensure == Ensure::Present) {
         let port = ResourceId::port(name.clone());

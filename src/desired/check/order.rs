@@ -7,7 +7,7 @@ use crate::{
         decode::{Decoded, Wait},
         document::{Document, Ensure},
         fault::code,
-        place::{At, Faults},
+        place::{At, Faults, named},
     },
     model::{Name, ResourceId},
 };
@@ -26,6 +26,8 @@ enum Why<'d> {
     Bridge,
     /// The container brings its device.
     Device,
+    /// The container's unit runs it.
+    Unit,
 }
 
 /// A resource and what it waits for.
@@ -53,32 +55,26 @@ struct Graph<'d> {
 
 /// Checks references and cycles, in one pass each.
 pub(super) fn check(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
-    let aliases = aliases(&decoded.document, rules);
+    if decoded.waits.is_empty() {
+        // What follows from the document by itself makes no cycle: ports, containers, their units, bridges.
+        return;
+    }
     if !decoded.names_lost {
         references(decoded, rules, faults);
     }
-    Graph::new(decoded, &aliases).find_cycles(decoded, faults);
-}
-
-/// Units that are containers of the document.
-fn aliases(document: &Document, rules: &Rules) -> HashMap<ResourceId, ResourceId> {
-    let containers = document.containers.keys();
-    let pairs = containers.flat_map(|id| {
-        let units = rules.units_of(id).filter(|unit| document.units.contains_key(unit));
-        units.map(|unit| (ResourceId::unit(unit), ResourceId::container(id.clone())))
-    });
-    pairs.collect()
+    Graph::new(decoded, rules).find_cycles(decoded, faults);
 }
 
 /// Each `after` names a resource of the document.
 fn references(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     let document = &decoded.document;
-    for wait in decoded.waits.iter().filter(|wait| document.common(&wait.what).is_none()) {
+    let unknown = |id: &ResourceId| document.common(id).is_none() && !decoded.refused.contains(id);
+    for wait in decoded.waits.iter().filter(|wait| unknown(&wait.what)) {
         at_wait(decoded, wait, |at| {
             faults.add(at, code::UNKNOWN_RESOURCE, || {
-                let what = &wait.what;
-                match same_thing(document, rules, what) {
-                    Some(other) => format!("the document declares {what} as {other}: write that"),
+                let what = named(&wait.what);
+                match same_thing(document, rules, &wait.what) {
+                    Some(other) => format!("the document declares {what} as {}: write that", named(&other)),
                     None => format!("the document declares no {what}: declare it, or take this away"),
                 }
             });
@@ -103,30 +99,17 @@ fn at_wait(decoded: &Decoded, wait: &Wait, call: impl FnOnce(&At<'_>)) {
     at_entry(decoded, wait.who.kind, &wait.who.name, |at| call(&at.key("after").index(wait.index)));
 }
 
-/// Names of ports whose device a container with that veth brings: under Proxmox `vethN` is the first network of
-/// container N, plugged as `vethNi0` or, behind its firewall, as `fwlnNo0`.
-fn devices(veth: &Name) -> [Option<Name>; 3] {
-    let number = veth.strip_prefix("veth").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-    let plugged = |number| [format!("veth{number}i0").into(), format!("fwln{number}o0").into()];
-    let [first, second] = number.map(plugged).map_or([None, None], |names: [Name; 2]| names.map(Some));
-    [Some(veth.clone()), first, second]
-}
-
 impl<'d> Graph<'d> {
-    fn new(decoded: &'d Decoded, aliases: &HashMap<ResourceId, ResourceId>) -> Self {
+    fn new(decoded: &'d Decoded, rules: &Rules) -> Self {
         let document = &decoded.document;
         let ids: Vec<ResourceId> = document.resources().collect();
         let numbers: HashMap<&ResourceId, usize> = ids.iter().enumerate().map(|(number, id)| (id, number)).collect();
-        let number = |id: &ResourceId| numbers.get(aliases.get(id).unwrap_or(id)).copied();
         let mut vertices: Vec<Vertex<'d>> = ids.iter().map(|_| Vertex::default()).collect();
         let mut add = |who: &ResourceId, what: &ResourceId, why: Why<'d>| {
-            let (Some(from), Some(to)) = (number(who), number(what)) else { return };
-            // A container and its unit are one and cannot wait for each other; only by its own name a resource can
-            // say that it waits for itself.
-            if (from != to || who == what)
-                && let Some(vertex) = vertices.get_mut(from)
+            if let (Some(from), Some(to)) = (numbers.get(who), numbers.get(what))
+                && let Some(vertex) = vertices.get_mut(*from)
             {
-                vertex.waits.push((to, why));
+                vertex.waits.push((*to, why));
             }
         };
         for wait in &decoded.waits {
@@ -139,12 +122,19 @@ impl<'d> Graph<'d> {
         }
         for (id, spec) in &document.containers {
             let container = ResourceId::container(id.clone());
-            if let Some(bridge) = &spec.bridge {
-                add(&container, &ResourceId::bridge(bridge.clone()), Why::Bridge);
+            let bridge = spec.bridge.clone().map(ResourceId::bridge);
+            if let Some(bridge) = &bridge {
+                add(&container, bridge, Why::Bridge);
             }
-            for device in spec.veth.iter().flat_map(devices).flatten() {
-                if document.ports.get(&device).is_some_and(|port| port.ensure == Ensure::Present) {
-                    add(&ResourceId::port(device), &container, Why::Device);
+            for unit in rules.units_of(id).filter(|unit| document.units.contains_key(unit)).map(ResourceId::unit) {
+                add(&container, &unit, Why::Unit);
+                if let Some(bridge) = &bridge {
+                    add(&unit, bridge, Why::Bridge);
+                }
+            }
+            for name in spec.port_names(id) {
+                if document.ports.get(&name).is_some_and(|port| port.ensure == Ensure::Present) {
+                    add(&ResourceId::port(name), &container, Why::Device);
                 }
             }
         }
@@ -186,27 +176,28 @@ impl<'d> Graph<'d> {
         }
     }
 
-    /// Reports a cycle, at one of the `after` that make it: bridges, containers and ports alone make none.
+    /// Reports a cycle, at one of the `after` that make it.
     fn report(&self, cycle: &[(usize, usize)], decoded: &Decoded, faults: &mut Faults) {
         let edge = |&(number, followed): &(usize, usize)| {
             self.vertices.get(number).and_then(|vertex| vertex.waits.get(followed.checked_sub(1)?))
         };
         let wait = cycle.iter().rev().filter_map(edge).find_map(|(_, why)| match why {
             Why::After(wait) => Some(*wait),
-            Why::Bridge | Why::Device => None,
+            Why::Bridge | Why::Device | Why::Unit => None,
         });
         let Some(wait) = wait else { return };
         let message = || {
             let mut text = "these wait for one another: ".to_owned();
             if let Some(first) = cycle.first().and_then(|(number, _)| self.ids.get(*number)) {
                 // Writing to a String cannot fail.
-                let _ = write!(text, "{first}");
+                let _ = write!(text, "{}", named(first));
             }
             for (to, why) in cycle.iter().filter_map(edge).take(MAX_NAMED) {
-                let Some(id) = self.ids.get(*to) else { continue };
+                let Some(id) = self.ids.get(*to).map(named) else { continue };
                 let _ = match why {
                     Why::After(_) => write!(text, " -> {id}"),
                     Why::Bridge => write!(text, " -> {id} (its bridge)"),
+                    Why::Unit => write!(text, " -> {id} (runs it)"),
                     Why::Device => write!(text, " -> {id} (brings its device)"),
                 };
             }

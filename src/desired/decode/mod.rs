@@ -6,7 +6,7 @@ mod ovsdb;
 mod systemd;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::model::{DriftPolicy, Name, ResourceId};
 
@@ -26,8 +26,8 @@ pub(super) use self::{
     value::RESERVED_PREFIX,
 };
 
-/// The document's version that this op-dbus reads.
-pub(super) const VERSION: u64 = 1;
+/// Version of the document that this op-dbus reads.
+pub(super) const VERSION: u32 = 1;
 
 /// A document and where its parts stand, for checks that look at more than one entry.
 #[derive(Debug, Default)]
@@ -38,6 +38,9 @@ pub(super) struct Decoded {
     pub(super) container_index: BTreeMap<Name, usize>,
     /// Every element of every `after`.
     pub(super) waits: Vec<Wait>,
+    /// Resources that are not in `document` because their name, or their bridge's, is a fault. No check looks at them
+    /// again: only good names are short.
+    pub(super) refused: HashSet<ResourceId>,
     /// Part of it could not be read at all: what is not in `document` may yet have been named.
     pub(super) names_lost: bool,
 }
@@ -57,7 +60,7 @@ pub(super) struct Wait {
 pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     let mut decoded = Decoded::default();
     let Some(mut fields) = Fields::open(node, &At::ROOT, faults) else { return decoded };
-    fields.read("version", |node, at, faults| integer::<u64>(node, VERSION..=VERSION, at, faults));
+    fields.read("version", |node, at, faults| integer::<u32>(node, VERSION.into()..=VERSION.into(), at, faults));
     decoded.document.drift = fields.read("drift", DriftPolicy::read).unwrap_or_default();
     decoded.document.prune = fields.read("prune", boolean).unwrap_or_default();
     decoded.document.allow_empty = fields.read("allow_empty", boolean).unwrap_or_default();
@@ -70,7 +73,7 @@ pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     decoded
 }
 
-/// Reads what every resource's entry can say.
+/// Reads what every resource's entry can say; `who` it is, unless it is refused.
 fn common(fields: &mut Fields<'_, '_, '_>, who: Option<&ResourceId>, decoded: &mut Decoded) -> Common {
     let mut index = 0;
     let after = fields.read("after", |node, at, faults| {

@@ -44,10 +44,14 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
         decoded.names_lost |= bridges.is_none();
         for (name, node) in bridges? {
             let at = at.key(name);
-            good_name(name, names::device, &at, faults);
-            let name = Name::from(name);
-            let spec = bridge(&name, node, &at, faults, decoded);
-            decoded.document.bridges.insert(name, spec.unwrap_or_default());
+            let good = good_name(name, names::device, &at, faults);
+            let who = ResourceId::bridge(name);
+            let spec = bridge(good.then_some(&who), node, &at, faults, decoded).unwrap_or_default();
+            if good {
+                decoded.document.bridges.insert(who.name, spec);
+            } else {
+                decoded.refused.insert(who);
+            }
         }
         Some(())
     });
@@ -56,7 +60,13 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
 }
 
 /// Reads a bridge's entry, and its ports' into the document.
-fn bridge(name: &Name, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) -> Option<BridgeSpec> {
+fn bridge(
+    who: Option<&ResourceId>,
+    node: &Node<'_>,
+    at: &At<'_>,
+    faults: &mut Faults,
+    decoded: &mut Decoded,
+) -> Option<BridgeSpec> {
     decoded.names_lost |= !matches!(node, Node::Object(_));
     let mut fields = Fields::open(node, at, faults)?;
     let spec = BridgeSpec {
@@ -72,9 +82,9 @@ fn bridge(name: &Name, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decode
             .map(|targets| targets.into_iter().map(str::to_owned).collect()),
         external_ids: fields.read("external_ids", string_map).unwrap_or_default(),
         other_config: fields.read("other_config", string_map).unwrap_or_default(),
-        common: common(&mut fields, Some(&ResourceId::bridge(name.clone())), decoded),
+        common: common(&mut fields, who, decoded),
     };
-    fields.read("ports", |node, at, faults| ports(name, node, at, faults, decoded));
+    fields.read("ports", |node, at, faults| ports(who.map(|who| &who.name), node, at, faults, decoded));
     fields.close();
     Some(spec)
 }
@@ -101,35 +111,45 @@ fn controller<'n>(node: &'n Node<'_>, at: &At<'_>, faults: &mut Faults) -> Optio
     Some(target)
 }
 
-/// Reads the ports of a bridge.
-fn ports(bridge: &Name, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) -> Option<()> {
+/// Reads the ports of a bridge, which has a name unless it is refused.
+fn ports(
+    bridge: Option<&Name>,
+    node: &Node<'_>,
+    at: &At<'_>,
+    faults: &mut Faults,
+    decoded: &mut Decoded,
+) -> Option<()> {
     let ports = entries(node, at, faults);
     decoded.names_lost |= ports.is_none();
     for (name, node) in ports? {
         let at = at.key(name);
-        good_name(name, names::port, &at, faults);
-        let name = Name::from(name);
-        let spec = port(&name, bridge, node, &at, faults, decoded).unwrap_or_default();
-        let spec = PortSpec { bridge: bridge.clone(), ..spec };
-        if let Some(other) = decoded.document.ports.get(&name) {
-            let (name, other) = (quoted(&name), quoted(&other.bridge));
+        let good = good_name(name, names::port, &at, faults);
+        let who = ResourceId::port(name);
+        let spec = port(good.then_some(&who), node, &at, faults, decoded).unwrap_or_default();
+        let Some(bridge) = bridge.filter(|_| good) else {
+            decoded.refused.insert(who);
+            continue;
+        };
+        if let Some(other) = decoded.document.ports.get(&who.name) {
+            let (name, other) = (&who.name, &other.bridge);
             faults.add(&at, code::CONTRADICTION, || {
                 format!(
-                    "port {name} stands under bridge {other} too, and is one port on the whole switch: keep one entry \
-                     (naming it under another bridge moves it)"
+                    "port {} stands under bridge {} too, and is one port on the whole switch: keep one entry \
+                     (naming it under another bridge moves it)",
+                    quoted(name),
+                    quoted(other),
                 )
             });
         } else {
-            decoded.document.ports.insert(name, spec);
+            decoded.document.ports.insert(who.name, PortSpec { bridge: bridge.clone(), ..spec });
         }
     }
     Some(())
 }
 
-/// Reads a port's entry.
+/// Reads a port's entry, its bridge aside.
 fn port(
-    name: &Name,
-    bridge: &Name,
+    who: Option<&ResourceId>,
     node: &Node<'_>,
     at: &At<'_>,
     faults: &mut Faults,
@@ -138,7 +158,7 @@ fn port(
     let before = faults.count();
     let mut fields = Fields::open(node, at, faults)?;
     let spec = PortSpec {
-        bridge: bridge.clone(),
+        bridge: Name::default(),
         ensure: fields.read("ensure", Ensure::read).unwrap_or_default(),
         kind: fields.read("type", interface_type),
         tag: fields.want("tag", vlan),
@@ -151,11 +171,13 @@ fn port(
         interfaces: fields.read("interfaces", interfaces),
         bond_mode: fields.want("bond_mode", BondMode::read),
         lacp: fields.want("lacp", Lacp::read),
-        common: common(&mut fields, Some(&ResourceId::port(name.clone())), decoded),
+        common: common(&mut fields, who, decoded),
     };
     fields.close();
-    if faults.count() == before {
-        check::port(name, &spec, at, faults);
+    if let Some(who) = who
+        && faults.count() == before
+    {
+        check::port(&who.name, &spec, at, faults);
     }
     Some(spec)
 }

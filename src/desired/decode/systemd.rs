@@ -12,7 +12,7 @@ use crate::{
         node::Node,
         place::{At, Faults},
     },
-    model::{Name, ResourceId},
+    model::ResourceId,
 };
 
 use super::{
@@ -30,10 +30,14 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
         decoded.names_lost |= units.is_none();
         for (name, node) in units? {
             let at = at.key(name);
-            good_name(name, names::unit, &at, faults);
-            let name = Name::from(name);
-            let spec = unit(&name, node, &at, faults, decoded);
-            decoded.document.units.insert(name, spec.unwrap_or_default());
+            let good = good_name(name, names::unit, &at, faults);
+            let who = ResourceId::unit(name);
+            let spec = unit(good.then_some(&who), node, &at, faults, decoded).unwrap_or_default();
+            if good {
+                decoded.document.units.insert(who.name, spec);
+            } else {
+                decoded.refused.insert(who);
+            }
         }
         Some(())
     });
@@ -42,7 +46,13 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
 }
 
 /// Reads a unit's entry.
-fn unit(name: &Name, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) -> Option<UnitSpec> {
+fn unit(
+    who: Option<&ResourceId>,
+    node: &Node<'_>,
+    at: &At<'_>,
+    faults: &mut Faults,
+    decoded: &mut Decoded,
+) -> Option<UnitSpec> {
     let before = faults.count();
     let mut fields = Fields::open(node, at, faults)?;
     let spec = UnitSpec {
@@ -51,7 +61,7 @@ fn unit(name: &Name, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded:
         active_state: fields.read("active_state", ActiveState::read),
         properties: fields.read("properties", properties).unwrap_or_default(),
         allow_protected: fields.read("allow_protected", boolean).unwrap_or_default(),
-        common: common(&mut fields, Some(&ResourceId::unit(name.clone())), decoded),
+        common: common(&mut fields, who, decoded),
     };
     fields.close();
     if faults.count() == before {

@@ -121,7 +121,8 @@ pub(super) fn integer<T: TryFrom<u64>>(
     match node {
         Node::Unsigned(value) if range.contains(value) => return T::try_from(*value).ok(),
         Node::Unsigned(_) | Node::Negative(_) => {
-            faults.add(at, code::OUT_OF_RANGE, || format!("must be a number from {} to {}", range.start(), range.end()))
+            let (least, most) = (range.start(), range.end());
+            faults.add(at, code::OUT_OF_RANGE, || format!("must be a number from {least} to {most}"));
         }
         _ => wrong_type(node, Wanted::Number, at, faults),
     }

@@ -361,9 +361,11 @@ fn cycles() {
         "ovsdb": {"bridges": {"br0": {"after": ["port:veth1i0"], "ports": {"veth1i0": {}}}}},
         "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0"}]},
     });
-    let alias = json!({
-        "systemd": {"units": {"lxc@1.service": {"after": ["container:2"]}}},
-        "lxc": {"containers": [{"id": "1"}, {"id": "2", "after": ["container:1"]}]},
+    let unit = json!({
+        "systemd": {"units": {"lxc@1.service": {"after": ["container:2"]}, "lxc@3.service": {}}},
+        "ovsdb": {"bridges": {"br0": {"after": ["unit:lxc@3.service"]}}},
+        "lxc": {"containers": [{"id": "1"}, {"id": "2", "after": ["container:1"]},
+                               {"id": "3", "veth": "veth3", "bridge": "br0"}]},
     });
     check(&[
         Case(
@@ -388,7 +390,13 @@ fn cycles() {
                 ),
             ],
         ),
-        Case(alias, &[("/lxc/containers/1/after/0", code::CYCLE, "container:1 -> container:2 -> container:1")]),
+        Case(
+            unit,
+            &[
+                ("/ovsdb/bridges/br0/after/0", code::CYCLE, "-> unit:lxc@3.service -> bridge:br0 (its bridge)"),
+                ("/lxc/containers/1/after/0", code::CYCLE, "-> unit:lxc@1.service (runs it) -> container:2"),
+            ],
+        ),
     ]);
 }
 
@@ -445,6 +453,44 @@ fn all_faults_at_once_and_no_more_than_anybody_reads() {
     let found = faults(&text);
     assert_eq!(found.len(), 1001);
     assert_eq!((found[1000].code, found[1000].message.as_str()), (code::MORE_FAULTS, "and 99001 faults more"));
+}
+
+#[test]
+fn names_as_long_as_a_document_do_not_multiply() {
+    let long = "b".repeat(1_000_000);
+    let names: Vec<String> = (0..2000).map(|number| format!("p{number}")).collect();
+    let ports: Value = names.iter().map(|name| (name.clone(), json!({"tag": 5000}))).collect();
+    let after: Vec<String> = names.iter().map(|name| format!("port:{name}")).collect();
+    let found = faults(&bridge(&long, &json!({"ports": ports, "after": after})).to_string());
+    let bytes: usize = found.iter().map(|fault| fault.message.len() + fault.pointer.len()).sum();
+    assert!(found.len() == 1001 && bytes < 2_000_000, "{bytes}");
+    let bond = |port: &str| format!("{port}-{}", "b".repeat(200));
+    let ports = json!({bond("y"): {"interfaces": names}, bond("z"): {"interfaces": names}});
+    let found = faults(&bridge("br0", &json!({"ports": ports})).to_string());
+    let bytes: usize = found.iter().map(|fault| fault.message.len() + fault.pointer.len()).sum();
+    assert!(found.len() == 1001 && bytes < 1_000_000, "{bytes}");
+}
+
+#[test]
+fn refused_entries_are_still_named() {
+    let found = faults(
+        &json!({
+            "systemd": {"units": {
+                "a.service": {"after": ["unit:nginx", "bridge:abcdefghijklmnop", "port:p0", "unit:b.service"]},
+                "nginx": {"after": ["unit:nowhere.service"]},
+            }},
+            "ovsdb": {"bridges": {"abcdefghijklmnop": {"ports": {"p0": {"tag": 5000}}}}},
+        })
+        .to_string(),
+    );
+    let places: Vec<_> = found.iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect();
+    let wanted = [
+        ("/systemd/units/nginx", code::BAD_NAME),
+        ("/ovsdb/bridges/abcdefghijklmnop", code::BAD_NAME),
+        ("/ovsdb/bridges/abcdefghijklmnop/ports/p0/tag", code::OUT_OF_RANGE),
+        ("/systemd/units/a.service/after/3", code::UNKNOWN_RESOURCE),
+    ];
+    assert_eq!(places, wanted);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::desired::{DocumentError, arbitrary, parse, parse_bytes, spell, tests::read};
+use crate::desired::{Document, DocumentError, UnitSpec, arbitrary, parse, parse_bytes, spell, tests::read};
 
 /// Writes the same document another way: keys and sets in another order. Lists that are values of properties are no
 /// sets.
@@ -16,7 +16,7 @@ fn respelt(value: Value, turn: usize) -> Value {
                 .collect();
             let at = turn % pairs.len().max(1);
             pairs.rotate_left(at);
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 pairs.reverse();
             }
             Value::Object(Map::from_iter(pairs))
@@ -62,6 +62,16 @@ fn with_defaults(mut document: Value) -> Value {
         add(container, &[("allow_protected", no.clone()), ("after", json!([]))]);
     }
     document
+}
+
+#[test]
+fn large_documents_are_spelt_within_the_limit() {
+    let unit = UnitSpec { enabled: Some(true), ..UnitSpec::default() };
+    let units = (0..80_000).map(|number| (format!("unit-{number}.service").into(), unit.clone()));
+    let document = Document { units: units.collect(), ..Document::default() };
+    let text = spell(&document);
+    assert!(!text.contains("  "));
+    assert_eq!(parse(&text), Ok(document));
 }
 
 proptest! {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::{
-    desired::{ActiveState, Document, Ensure, FailMode, Lacp, VlanMode, Want, parse, parse_bytes, tests::read},
+    desired::{
+        ActiveState, Document, Ensure, FailMode, Lacp, VlanMode, Want, can_say, parse, parse_bytes, tests::read,
+    },
     model::{DriftPolicy, ResourceId},
 };
 
@@ -107,6 +109,16 @@ fn names_at_their_limits() {
 }
 
 #[test]
+fn what_no_document_can_name() {
+    for id in ["unit:a@.service", "bridge:a-long-bridges-name", "port:a b", "container:a\\x2db"] {
+        assert!(!can_say(&id.parse().unwrap()), "{id}");
+    }
+    for id in ["unit:a\\x2db.service", "bridge:br0", "port:a-long-ports-name-as-of-a-patch", "container:web-1"] {
+        assert!(can_say(&id.parse().unwrap()), "{id}");
+    }
+}
+
+#[test]
 fn names_that_only_differ_by_escaping_are_two() {
     let document = read(&json!({"systemd": {"units": {"a-b.service": {}, "a\\x2db.service": {}}}}));
     let paths: BTreeSet<String> = document.resources().map(|id| id.path()).collect();
@@ -129,23 +141,27 @@ fn what_only_looks_like_a_contradiction() {
         // A container's port with a tag.
         json!({"ovsdb": {"bridges": {"br0": {"ports": {"veth1": {"tag": 7}}}}},
                "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0"}]}}),
-        // The same container under two names, one way or the other.
-        json!({"systemd": {"units": {"lxc@1.service": {"active_state": "active", "after": ["container:1"]}}},
+        // The same container under two names.
+        json!({"systemd": {"units": {"lxc@1.service": {"active_state": "active"}}},
                "lxc": {"containers": [{"id": "1", "running": true, "after": ["unit:lxc@1.service"]}]}}),
         json!({"systemd": {"units": {"lxc@1.service": {"active_state": "inactive"}}},
                "lxc": {"containers": [{"id": "1", "running": false}, {"id": "2", "running": true}]}}),
+        // What runs container 1 may be waited for by what it waits for itself: the unit comes before all of it.
+        json!({"systemd": {"units": {"lxc@1.service": {}}}, "lxc": {"containers": [
+            {"id": "1", "after": ["container:2"]}, {"id": "2", "after": ["unit:lxc@1.service"]}]}}),
+        // Another container's port.
+        json!({"ovsdb": {"bridges": {"br0": {"after": ["container:2"], "ports": {"veth1i0": {}}}}},
+               "lxc": {"containers": [{"id": "2", "veth": "veth1"}]}}),
     ] {
         read(&document);
     }
 }
 
 #[test]
-fn empty_documents_must_be_meant() {
-    let empty = parse_bytes(b"{}").unwrap();
-    assert!(empty.is_empty());
-    assert!(empty.refuse_empty(false).is_err());
-    assert_eq!(empty.refuse_empty(true), Ok(()));
-    assert_eq!(parse(r#"{"allow_empty": true, "ovsdb": {}}"#).unwrap().refuse_empty(false), Ok(()));
-    assert_eq!(parse(GUIDE).unwrap().refuse_empty(false), Ok(()));
+fn documents_that_name_nothing() {
+    assert!(parse_bytes(b"{}").unwrap().is_empty());
     assert_eq!(parse(r#"{"version": 1, "lxc": {"containers": []}}"#), Ok(Document::default()));
+    let meant = parse(r#"{"allow_empty": true, "ovsdb": {}}"#).unwrap();
+    assert!(meant.is_empty() && meant.allow_empty);
+    assert!(!parse(GUIDE).unwrap().is_empty());
 }

@@ -7,4 +7,4 @@ mod join;
 mod patterns;
 
 pub use join::{Discovery, Join, join};
-pub use patterns::{BadPattern, Patterns};
+pub use patterns::{BadPattern, PORTS as PORT_PATTERNS, Patterns};

@@ -4,8 +4,8 @@ use regex_lite::Regex;
 
 use crate::model::Name;
 
-/// Ports of containers, as Proxmox VE, its firewall, its VNets and systemd-nspawn name them.
-const PORTS: [&str; 4] = [r"veth(\d+)(i\d+)?", r"fwln(\d+)o\d+", r"vi(\d+)", "ve-(.+)"];
+/// Patterns for ports of containers, as Proxmox VE, its firewall, its VNets and systemd-nspawn name them.
+pub const PORTS: [&str; 4] = [r"veth(\d+)(i\d+)?", r"fwln(\d+)o\d+", r"vi(\d+)", "ve-(.+)"];
 
 /// Units that run containers, the likeliest first.
 const UNITS: [&str; 3] = ["pve-container@%.service", "lxc@%.service", "systemd-nspawn@%.service"];

@@ -45,11 +45,15 @@ impl Core {
     /// `Job.Cancel`: what has begun finishes, the rest is skipped.
     ///
     /// # Errors
-    /// `NotFound` for a job that is over or never was.
+    /// `Conflict` for a job that is over, `NotFound` for one that never was or is not shown any more.
     pub fn cancel(&mut self, job: JobId, now: Now) -> Result<(), CoreError> {
         self.now = now;
         if !self.runs.contains_key(&job) {
-            return Err(CoreError::NotFound(format!("job {job} is over, or never was")));
+            return Err(if self.view.jobs.contains_key(&job) {
+                CoreError::Conflict(format!("job {job} is finished: there is nothing left to cancel"))
+            } else {
+                CoreError::NotFound(format!("there is no job {job}"))
+            });
         }
         self.stop(job, JobResult::Cancelled);
         Ok(())
@@ -83,8 +87,15 @@ impl Core {
             Some(scope) => self.dirty.extend(scope.iter().cloned()),
             None => self.dirty.extend(self.wanted.desired.resources()),
         }
-        self.runs.insert(job, Run::new(kind, scope, caller));
+        let asked = kind == JobKind::Reconcile && caller.uid != OP_DBUS_UID;
+        let fresh = asked || !self.wanted.complete;
+        let mut run = Run::new(kind, scope, caller);
+        run.fresh = fresh;
+        self.runs.insert(job, run);
         self.queue.push_back(job);
+        if self.shutting_down {
+            self.stop(job, JobResult::Cancelled);
+        }
         job
     }
 
@@ -182,6 +193,7 @@ impl Core {
                 desired: self.wanted.desired.clone(),
                 scope: run.scope.clone(),
                 caller: run.caller.clone(),
+                fresh: run.fresh,
             });
         }
     }

@@ -102,6 +102,8 @@ pub enum Effect {
         scope: Option<BTreeSet<ResourceId>>,
         /// On whose behalf.
         caller: Caller,
+        /// It is the first try of a generation, or somebody asked for another.
+        fresh: bool,
     },
     /// Carry out steps; the plugin's events tell how it goes, then answer with [`Core::applied`].
     Apply {

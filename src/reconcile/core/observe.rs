@@ -61,29 +61,36 @@ impl Core {
         self.view.plugins.insert(plugin, Arc::new(facts));
     }
 
+    /// The state of a backend. lxc has none of its own: containers are known as far as systemd is.
     fn backend(&mut self, plugin: &'static str, backend: Backend) {
-        let connected = backend.status == BackendStatus::Connected;
-        let disabled = backend.status == BackendStatus::Disabled;
-        let now = self.now.boot_usec;
+        if plugin == "systemd" && self.backings.contains_key("lxc") {
+            let joined = Backend { version: String::new(), ..backend.clone() };
+            self.take_backend("lxc", joined);
+        }
+        self.take_backend(plugin, backend);
+    }
+
+    fn take_backend(&mut self, plugin: &'static str, backend: Backend) {
+        let status = backend.status;
         self.view.observed.backends.insert(plugin, backend.clone());
-        let shown = backend;
-        self.update_plugin(plugin, |facts| facts.backend = shown);
+        self.update_plugin(plugin, |facts| facts.backend = backend);
+        if status == BackendStatus::Disabled {
+            // Nothing of it will ever be known: that is another thing than to be away.
+            self.backings.remove(plugin);
+            self.mark_plugin_dirty(plugin);
+            return;
+        }
+        let now = self.now.boot_usec;
         let backing = self.backings.entry(plugin).or_default();
-        backing.answered |= connected || disabled || backing.away_since.is_some();
-        if connected {
-            let was_unknown = std::mem::take(&mut backing.unknown);
+        backing.answered |= status != BackendStatus::Connecting;
+        if status == BackendStatus::Connected {
             backing.away_since = None;
             backing.busy = false;
-            backing.answered = true;
-            if was_unknown {
+            if std::mem::take(&mut backing.unknown) {
                 self.mark_plugin_dirty(plugin);
             }
-        } else {
-            backing.answered |=
-                self.view.observed.backends.get(plugin).is_some_and(|b| b.status == BackendStatus::Unavailable);
-            if !backing.unknown {
-                backing.away_since.get_or_insert(now);
-            }
+        } else if !backing.unknown {
+            backing.away_since.get_or_insert(now);
         }
     }
 
@@ -108,6 +115,7 @@ impl Core {
     fn mark_plugin_dirty(&mut self, plugin: &str) {
         let kinds: &[Kind] = match plugin {
             "systemd" => &[Kind::Unit, Kind::Container],
+            "lxc" => &[Kind::Container],
             _ => &[Kind::Bridge, Kind::Port, Kind::Container],
         };
         let all = self.view.resources.keys().filter(|id| kinds.contains(&id.kind)).cloned();

@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) scope: Option<BTreeSet<ResourceId>>,
     pub(super) caller: Caller,
     pub(super) stage: Stage,
+    /// It is the first try of a generation, or somebody asked for another.
+    pub(super) fresh: bool,
     pub(super) plan: Arc<Plan>,
     /// A plan that was there from the start: of a start, stop or restart.
     pub(super) held: Option<Arc<Plan>>,
@@ -67,6 +69,7 @@ impl Run {
             scope,
             caller,
             stage: Stage::Queued,
+            fresh: false,
             plan: super::no_plan(),
             held: None,
             steps: Vec::new(),

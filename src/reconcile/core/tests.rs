@@ -41,8 +41,10 @@ impl Sim {
             machine_id: MACHINE.to_owned(),
             protected_units: vec![],
             container_unit: "pve-container@%.service".to_owned(),
+            retry_unmet: false,
         };
-        let core = Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb"]);
+        let core =
+            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc"]);
         let mut sim = Self {
             core,
             world,
@@ -107,8 +109,9 @@ impl Sim {
                 self.tell();
                 self.core.watched(generation, self.now);
             }
-            Effect::Plan { job, desired, scope, .. } => {
-                let plan = plan(&desired, &self.view.observed, self.core.inventory(), scope.as_ref());
+            Effect::Plan { job, desired, scope, fresh, .. } => {
+                let inventory = Inventory { retry_unmet: fresh, ..self.core.inventory().clone() };
+                let plan = plan(&desired, &self.view.observed, &inventory, scope.as_ref());
                 self.core.planned(job, &Arc::new(plan), self.now);
             }
             effect @ Effect::Apply { .. } if self.hold => self.held.push(effect),
@@ -455,7 +458,43 @@ fn cancelling_skips_what_has_not_begun() {
     assert_eq!(sim.job(first).result, None);
     sim.release();
     assert_eq!(sim.result(first), JobResult::Cancelled);
-    assert!(matches!(sim.core.cancel(first, sim.now), Err(CoreError::NotFound(_))));
+    assert!(matches!(sim.core.cancel(first, sim.now), Err(CoreError::Conflict(_))));
+    assert!(matches!(sim.core.cancel(first + 1000, sim.now), Err(CoreError::NotFound(_))));
+}
+
+#[test]
+fn a_condition_that_was_not_met_is_looked_at_anew_when_somebody_asks() {
+    let mut world = world_of_one_unit();
+    world.units.get_mut("a.service").unwrap().condition_unmet = true;
+    let mut sim = Sim::new(world);
+    // The first try of a generation: systemd alone knows whether the condition is met by now.
+    sim.hold = true;
+    let job = sim.set(&one_unit(DriftPolicy::Report));
+    sim.pump();
+    assert_eq!(sim.job(job).steps.len(), 1);
+    sim.held.clear();
+    let event = PluginEvent::Step {
+        job,
+        step: 1,
+        state: StepState::Blocked,
+        reason: Reason::ConditionUnmet,
+        message: String::new(),
+        retry: false,
+        wrote: false,
+    };
+    sim.core.plugin_event("systemd", event, sim.now);
+    sim.core.applied(job, sim.now);
+    sim.hold = false;
+    sim.pump();
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::ConditionUnmet));
+    assert_eq!(sim.result(job), JobResult::Unchanged, "that is no failure");
+    // The same again writes nothing; to ask for it is another thing.
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Report)), JobResult::Unchanged);
+    assert_eq!(sim.world.units["a.service"].active_state, "inactive");
+    let job = sim.core.reconcile(None, Caller::default(), sim.now).unwrap();
+    sim.pump();
+    assert_eq!(sim.result(job), JobResult::Done);
 }
 
 fn world_with_container(hook: bool) -> World {

@@ -3,6 +3,13 @@
 //! The calls go through busctl, so each of them also proves that sd-bus reads op-dbus without a quirk. Everything here
 //! panics where something fails, as tests do.
 
+mod json;
+mod machine;
+mod signals;
+
+pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
+pub use signals::{Signal, Signals};
+
 use std::{
     env,
     io::Write as _,
@@ -12,9 +19,9 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use serde_json::Value;
-use zbus::{Connection, MatchRule, MessageStream, message};
+use zbus::{Connection, MessageStream};
 
 /// The name on the bus.
 pub const NAME: &str = "org.opdbus";
@@ -63,7 +70,9 @@ impl Lab {
             return None;
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // A worker beside the test, so that connections are read while the test does something else.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
         Some(Self { runtime, _turn: turn })
     }
 
@@ -169,11 +178,15 @@ impl Lab {
     pub fn until(&self, path: &str, interface: &str, property: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let waiting = async {
-            // The match first: a change between the look and the match would be missed.
+            // The matches first: a change between the look and the match would be missed. A start of op-dbus is no
+            // signal of its own, so the owner of its name is followed as well.
             let connection = Connection::system().await.expect("the system bus");
-            let rule = MatchRule::builder().msg_type(message::Type::Signal).sender(NAME).build().expect("a rule");
-            let mut signals =
-                MessageStream::for_match_rule(rule, &connection, None).await.expect("a match for signals");
+            let own = format!("type='signal',sender='{NAME}'");
+            let owner = format!("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{NAME}'");
+            let listen = async |rule: String| {
+                MessageStream::for_match_rule(rule.as_str(), &connection, None).await.expect("a match for signals")
+            };
+            let mut signals = stream::select(listen(own).await, listen(owner).await);
             loop {
                 let read = self.outcome(&["busctl", "--json=short", "get-property", NAME, path, interface, property]);
                 // An object that is not there yet has no property: that is waited for as well.
@@ -188,6 +201,21 @@ impl Lab {
         assert!(held, "{path} {interface}.{property} stayed {last}");
         last
     }
+}
+
+/// The object path of a resource: its kind, and its name escaped as systemd does.
+#[must_use]
+pub fn path(kind: &str, name: &str) -> String {
+    use std::fmt::Write as _;
+    let mut path = format!("/org/opdbus/{kind}/");
+    for (at, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
+            path.push(char::from(byte));
+        } else {
+            write!(path, "_{byte:02x}").expect("text grows");
+        }
+    }
+    path
 }
 
 /// The value in busctl's JSON.

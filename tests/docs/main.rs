@@ -1,0 +1,23 @@
+//! README.md and docs/ against the code: what is made from the code is as the code makes it today, what stands for each
+//! of a kind stands for each of them, and every example document is one.
+//!
+//! `OPDBUS_BLESS=1 cargo test --test docs` writes the parts that are made. What the documents show of a running op-dbus
+//! is played by tests/lab_docs.rs.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "../common/markdown.rs"]
+mod markdown;
+
+mod api;
+mod document;
+mod links;
+mod made;
+mod operations;
+mod readme;
