@@ -121,10 +121,15 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
             tell_status(reader).await;
         }
     });
+    let mut died = None;
     let lost = loop {
         tokio::select! {
             ended = &mut serving => break Some(ended),
-            _ = &mut running => break None,
+            ended = &mut running => {
+                // Nobody has asked it to: the service manager shall know, and start op-dbus again.
+                died = Some(ended.err().map_or_else(|| io::Error::other("no word of why"), io::Error::other));
+                break None;
+            }
             wanted = signals.next() => match wanted {
                 Wanted::End => break None,
                 Wanted::Reload => reread(flags, &settings, &logging, &state_file).await,
@@ -135,7 +140,7 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     notify::stopping("finishing the steps that have begun");
     tracing::info!("ending: no new jobs, steps that have begun are finished");
     drop(stop);
-    if !running.is_finished() {
+    if died.is_none() {
         // Bounded by the service manager's own stop time.
         drop(running.await);
     }
@@ -146,6 +151,9 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
         drop(leave);
         serving.await
     };
+    if let Some(why) = died {
+        return Err(DaemonError::System { what: "the core ended early", why });
+    }
     match served {
         Ok(result) => Ok(result?),
         Err(error) => Err(DaemonError::System { what: "the bus task ended early", why: io::Error::other(error) }),

@@ -60,7 +60,7 @@ fn the_same_document_twice_is_no_write_and_no_signal_of_any_resource() {
 
     let before = written(&lab);
     let mut signals = lab.signals();
-    // Other white space, other order: serde_json sorts the keys, so the text is turned around by hand.
+    // Other white space, other order.
     let mut sections: Vec<_> = document.as_object().unwrap().iter().collect();
     sections.reverse();
     let sections: Vec<_> = sections.iter().map(|(name, section)| format!("  {name:?}: {section:#}")).collect();

@@ -108,7 +108,7 @@ words! {
     Status {
         /// As the document says.
         InSync = "in-sync",
-        /// A job will look at it.
+        /// A job will look at it, or it is on its way by itself: a systemd job, an automatic restart.
         Pending = "pending",
         /// Being written.
         Applying = "applying",

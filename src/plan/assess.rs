@@ -39,6 +39,15 @@ impl Assessment {
         self.differences.is_empty() && self.health.is_none()
     }
 
+    /// Not as the document says, by somebody's good right: a condition of the unit is not met, the container that brings
+    /// the port does not run. No failure and no drift; it is taken up once that changes.
+    #[must_use]
+    pub fn is_by_rights(&self) -> bool {
+        self.blocked
+            .as_ref()
+            .is_some_and(|(reason, _)| matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped))
+    }
+
     fn block(&mut self, reason: Reason, message: impl Into<String>) {
         self.blocked.get_or_insert_with(|| (reason, message.into()));
     }
@@ -79,14 +88,16 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
     let enables = differs("enabled") && spec.enabled == Some(true);
     let masks = differs("masked") && spec.masked == Some(true);
     let stops = differs("active_state") && !starts;
+    let sets = out.differences.iter().any(|difference| difference.field.starts_with("properties."));
     let unmasks = spec.masked == Some(false);
     let masked = facts.unit_file_state.starts_with("masked") || facts.load_state == "masked";
-    let properties = unsettable_properties(spec, facts);
+    let unsettable =
+        spec.properties.keys().find(|name| differs(&format!("properties.{name}")) && !is_settable(facts, name));
 
     if !spec.allow_protected {
         block_protected(&mut out, name, facts, inventory);
     }
-    if !out.present && (starts || enables) {
+    if !out.present && (starts || enables || sets) {
         out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
     }
     if masked && !unmasks && (starts || enables) {
@@ -110,7 +121,7 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
             format!("{name} is {}: systemd cannot enable it by itself", facts.unit_file_state),
         );
     }
-    if let Some(property) = properties {
+    if let Some(property) = unsettable {
         out.block(
             Reason::PropertyNotSettable,
             format!("systemd cannot set {property} of {name} live: put it into a drop-in of the unit"),
@@ -133,13 +144,11 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
     out
 }
 
-/// The first declared property that differs and that systemd says it has not, or cannot set. Of a unit that is not
-/// loaded nothing is known: it is asked once the unit is.
-fn unsettable_properties<'a>(spec: &'a UnitSpec, facts: &UnitFacts) -> Option<&'a String> {
-    if facts.unit_path.is_empty() && facts.property_signatures.is_empty() {
-        return None;
-    }
-    spec.properties.keys().find(|name| !facts.property_signatures.contains_key(*name))
+/// Whether the unit has that property and systemd can set it live. Of a unit that is not loaded nothing is known: it is
+/// asked once the unit is.
+fn is_settable(facts: &UnitFacts, property: &str) -> bool {
+    let unknown = facts.unit_path.is_empty() && facts.property_signatures.is_empty();
+    unknown || facts.property_signatures.contains_key(property)
 }
 
 fn block_protected(out: &mut Assessment, name: &str, facts: &UnitFacts, inventory: &Inventory) {
@@ -326,13 +335,6 @@ fn assess_container(
         out.differences.push(Difference::new("running", wanted, running));
         block_container_unit(&mut out, doc, id, spec, &unit, unit_facts.map(Arc::as_ref), inventory);
     }
-    let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());
-    if let Some(rivals) = rivals.filter(|_| !out.differences.is_empty()) {
-        out.block(
-            Reason::AmbiguousContainer,
-            format!("{unit} and {} both claim container {id}: leave it to one", rivals.join(", ")),
-        );
-    }
     if spec.running.unwrap_or(running) {
         let port = container_port(id, spec, observed);
         if let Some(bridge) = &spec.bridge {
@@ -345,6 +347,13 @@ fn assess_container(
         if running {
             out.health = port.and_then(|(_, facts)| port_health(facts));
         }
+    }
+    let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());
+    if let Some(rivals) = rivals.filter(|_| !out.differences.is_empty()) {
+        out.block(
+            Reason::AmbiguousContainer,
+            format!("{unit} and {} both claim container {id}: leave it to one", rivals.join(", ")),
+        );
     }
     out
 }

@@ -59,7 +59,28 @@ pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -
             add(container, unit);
         }
     }
+    for (name, _) in doc.bridges.iter().filter(|(_, spec)| spec.ensure == Ensure::Absent) {
+        let bridge = ResourceId::bridge(name.clone());
+        let ports = observed.bridges.get(name).map(|facts| facts.ports.clone()).unwrap_or_default();
+        for leaves in ports.iter().filter_map(|port| leaves(doc, port, name)) {
+            // Where the document itself says that the bridge goes first, it does.
+            if !waits_for(&out, &leaves, &bridge) {
+                out.entry(bridge.clone()).or_default().insert(leaves);
+            }
+        }
+    }
     out
+}
+
+/// What shall be on another bridge than this one, where a port of it stands now: it leaves before the bridge is removed.
+fn leaves(doc: &Desired, port: &Name, bridge: &Name) -> Option<ResourceId> {
+    let declared = doc.ports.get(port).filter(|spec| spec.ensure == Ensure::Present && spec.bridge != *bridge);
+    let container = || {
+        let id = doc.bringer(port)?;
+        let on = doc.containers.get(id)?.bridge.as_ref()?;
+        (on != bridge).then(|| ResourceId::container(id.clone()))
+    };
+    declared.map(|_| ResourceId::port(port.clone())).or_else(container)
 }
 
 /// Whether a resource waits for another, by however many others between them.
@@ -82,24 +103,32 @@ pub fn waits_for(dependencies: &Dependencies, later: &ResourceId, earlier: &Reso
 
 /// Declared resources to look at again when the facts of the key change, besides the key itself.
 #[must_use]
-pub fn dependents(doc: &Desired, inventory: &Inventory) -> BTreeMap<ResourceId, Vec<ResourceId>> {
+pub fn dependents(doc: &Desired) -> BTreeMap<ResourceId, Vec<ResourceId>> {
     let mut out: BTreeMap<ResourceId, Vec<ResourceId>> = BTreeMap::new();
     let mut add = |of: ResourceId, look_at: ResourceId| out.entry(of).or_default().push(look_at);
     for (id, spec) in &doc.containers {
         let container = ResourceId::container(id.clone());
-        add(ResourceId::unit(inventory.container_unit.replace('%', id)), container.clone());
         if let Some(bridge) = &spec.bridge {
             add(ResourceId::bridge(bridge.clone()), container.clone());
         }
         if let Some(veth) = &spec.veth {
             for port in host_side_names(veth) {
-                add(ResourceId::port(port), container.clone());
+                add(ResourceId::port(port.clone()), container.clone());
+                if doc.ports.contains_key(&port) {
+                    add(container.clone(), ResourceId::port(port));
+                }
             }
-            add(container, ResourceId::port(veth.clone()));
         }
     }
     for (name, spec) in &doc.ports {
         add(ResourceId::bridge(spec.bridge.clone()), ResourceId::port(name.clone()));
+        // A port and a bridge cannot bear one name, but for the local port.
+        if *name != spec.bridge {
+            add(ResourceId::bridge(name.clone()), ResourceId::port(name.clone()));
+        }
+    }
+    for name in doc.bridges.keys() {
+        add(ResourceId::port(name.clone()), ResourceId::bridge(name.clone()));
     }
     out
 }

@@ -543,3 +543,61 @@ fn an_export_can_be_read_whatever_is_there() {
     );
     assert_eq!(parse(&spell(&doc)), Ok(doc));
 }
+
+#[test]
+fn a_property_is_refused_only_where_it_must_be_written() {
+    let mut world = World::new(MACHINE);
+    world.add_unit("a.service", "enabled", "inactive");
+    let facts = world.units.get_mut("a.service").unwrap();
+    facts.properties.insert("Restart".to_owned(), "always".into());
+    let spec = |value: &str| UnitSpec { properties: [("Restart".to_owned(), value.into())].into(), ..active() };
+    let plan = plan_for(&unit_doc("a.service", spec("always")), &world);
+    assert_eq!(plan.steps.iter().map(|step| step.action.as_str()).collect::<Vec<_>>(), ["start"]);
+    assert_eq!(only_reason(&plan_for(&unit_doc("a.service", spec("no")), &world)), Reason::PropertyNotSettable);
+    let missing = UnitSpec { active_state: None, ..spec("always") };
+    assert_eq!(only_reason(&plan_for(&unit_doc("none.service", missing), &world)), Reason::UnitNotFound);
+}
+
+#[test]
+fn a_container_that_two_units_claim_is_not_wired_either() {
+    let mut world = World::new(MACHINE);
+    world.add_bridge("br0");
+    world.add_unit("pve-container@100.service", "static", "active");
+    let mut observed = observe(&world);
+    let mut facts = ContainerFacts::clone(&observed.containers["100"]);
+    facts.rival_units.push("lxc@100.service".to_owned());
+    observed.containers.insert("100".into(), Arc::new(facts));
+    let wired = ContainerSpec { veth: Some("veth100".into()), bridge: Some("br0".into()), ..ContainerSpec::default() };
+    let doc = Document { containers: [("100".into(), wired)].into(), ..Document::default() };
+    let plan = plan(&Desired::new(Arc::new(doc)), &observed, &inventory(), None);
+    assert_eq!(only_reason(&plan), Reason::AmbiguousContainer);
+}
+
+#[test]
+fn a_bridge_that_holds_a_port_of_somebody_elses_is_not_pruned() {
+    let mut world = World::new(MACHINE);
+    world.add_bridge("br0");
+    world.add_port("br0", "eth9", "");
+    world.bridges.get_mut("br0").unwrap().external_ids.insert(OWNER_KEY.to_owned(), MACHINE.to_owned());
+    let plan = plan_for(&Document { prune: true, ..Document::default() }, &world);
+    assert_eq!(only_reason(&plan), Reason::ForeignPorts);
+    assert!(plan.steps[0].blocked.as_ref().unwrap().1.ends_with(": eth9"));
+}
+
+#[test]
+fn a_port_leaves_its_bridge_before_the_bridge_goes() {
+    let mut world = World::new(MACHINE);
+    world.add_bridge("br0");
+    world.add_bridge("br1");
+    world.add_port("br0", "p0", "internal");
+    let mut doc = Document::default();
+    doc.bridges.insert("br0".into(), BridgeSpec { ensure: Ensure::Absent, ..BridgeSpec::default() });
+    doc.bridges.insert("br1".into(), BridgeSpec::default());
+    doc.ports.insert("p0".into(), PortSpec { bridge: "br1".into(), ..PortSpec::default() });
+    let said =
+        |plan: &Plan| plan.steps.iter().map(|step| (step.action.as_str(), step.after.clone())).collect::<Vec<_>>();
+    assert_eq!(said(&plan_for(&doc, &world)), [("move-port", vec![]), ("delete-bridge", vec![1])]);
+    // Unless the document says otherwise.
+    doc.ports.get_mut("p0").unwrap().common.after.insert(ResourceId::bridge("br0"));
+    assert_eq!(said(&plan_for(&doc, &world)), [("delete-bridge", vec![]), ("move-port", vec![1])]);
+}

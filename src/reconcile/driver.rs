@@ -53,6 +53,12 @@ pub(super) enum Input {
 pub(super) struct Inputs(mpsc::UnboundedSender<Input>);
 
 impl Inputs {
+    /// Where to, and where from.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
     /// Sends; after the core has ended, to nobody.
     pub(super) fn send(&self, input: Input) {
         drop(self.0.send(input));
@@ -119,8 +125,7 @@ pub fn start(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<(Handles, impl Future<Output = ()> + Send + 'static)> {
-    let (inputs, input) = mpsc::unbounded_channel();
-    let inputs = Inputs(inputs);
+    let (inputs, input) = Inputs::new();
     let (commands, mut from_bus) = mpsc::unbounded_channel();
     let (notice, notices) = mpsc::unbounded_channel();
     let (requests, thread) = generations::spawn(parts.store, parts.rules, inputs.clone())?;

@@ -49,8 +49,20 @@ enum Seen {
     Nothing,
     Missing,
     Unreadable(String),
-    Content { text: Arc<str>, document: Arc<Document> },
-    Refused { faults: CoreError },
+    Content(Content),
+    /// ... with what it says, where that could be understood and was refused for another reason: it is empty, or could
+    /// not be stored.
+    Refused {
+        why: CoreError,
+        content: Option<Content>,
+    },
+}
+
+/// A document of the state file.
+#[derive(Debug, Clone)]
+struct Content {
+    text: Arc<str>,
+    document: Arc<Document>,
 }
 
 struct Generations {
@@ -117,23 +129,19 @@ impl Generations {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Set { text, document, options, caller, reply } => {
-                match self.set(&text, &document, options, Source::Bus, caller.uid) {
-                    Ok(()) => self.out.send(Input::Desired { new: self.new_desired(caller), reply: Some(reply) }),
-                    // Nobody may wait any more: then nobody is told.
-                    Err(error) => drop(reply.send(Err(error))),
-                }
-                self.tell_file_status();
+                let outcome = self.set(&text, &document, options, Source::Bus, caller.uid);
+                self.conclude(outcome, caller, reply);
             }
             Request::Adopt { options, caller, reply } => {
-                match self.adopt(options, &caller) {
-                    Ok(()) => self.out.send(Input::Desired { new: self.new_desired(caller), reply: Some(reply) }),
-                    Err(error) => drop(reply.send(Err(error))),
-                }
-                self.tell_file_status();
+                let outcome = self.adopt(options, &caller);
+                self.conclude(outcome, caller, reply);
             }
             Request::File(event) => {
-                self.file(event);
+                let news = self.file(event);
                 self.tell_file_status();
+                if news {
+                    self.tell_desired(Caller { uid: OP_DBUS_UID, ..Caller::default() }, None);
+                }
             }
             Request::List(reply) => drop(reply.send(self.store.list())),
             Request::Text(number, reply) => drop(reply.send(self.store.text(number).map_err(CoreError::from))),
@@ -145,6 +153,22 @@ impl Generations {
             Request::ReserveJobs => self.reserve_jobs(),
             Request::Close => {}
         }
+    }
+
+    /// Tells the core, and so the caller. The file's standing goes first: it has changed when the answer comes.
+    fn conclude(&self, outcome: Result<(), CoreError>, caller: Caller, reply: Reply) {
+        match outcome {
+            Ok(()) => {
+                self.tell_file_status();
+                self.tell_desired(caller, Some(reply));
+            }
+            // Nobody may wait any more: then nobody is told.
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn tell_desired(&self, caller: Caller, reply: Option<Reply>) {
+        self.out.send(Input::Desired { new: self.new_desired(caller), reply });
     }
 
     fn new_desired(&self, caller: Caller) -> NewDesired {
@@ -185,62 +209,62 @@ impl Generations {
     }
 
     fn adopt(&mut self, options: ApplyOptions, caller: &Caller) -> Result<(), CoreError> {
-        let (text, document) = match &self.seen {
-            Seen::Content { text, document } => (text.clone(), document.clone()),
-            Seen::Refused { faults } => return Err(faults.clone()),
+        let content = match &self.seen {
+            Seen::Content(content) | Seen::Refused { content: Some(content), .. } => content.clone(),
+            Seen::Refused { why, content: None } => return Err(why.clone()),
             Seen::Unreadable(why) => return Err(CoreError::Failed(why.clone())),
             Seen::Missing | Seen::Nothing => return Err(CoreError::NotFound("there is no state file".to_owned())),
         };
-        self.set(&text, &document, options, Source::File, caller.uid)?;
+        self.set(&content.text, &content.document, options, Source::File, caller.uid)?;
         self.source = StateSource::File;
+        self.note_file(FileContent { sha256: sha256_hex(content.text.as_bytes()), refused: false });
+        self.seen = Seen::Content(content);
         Ok(())
     }
 
-    /// The state file was read. Its content is a generation whenever it differs from its last content.
-    fn file(&mut self, event: StateFileEvent) {
+    /// The state file was read. Its content is a generation whenever it differs from its last content: answers whether
+    /// it did.
+    fn file(&mut self, event: StateFileEvent) -> bool {
         let bytes = match event {
             StateFileEvent::Missing => {
                 self.seen = Seen::Missing;
-                return;
+                return false;
             }
             StateFileEvent::Unreadable(why) => {
                 tracing::warn!(reason = why, "the state file cannot be read; the current generation stands");
                 self.seen = Seen::Unreadable(why);
-                return;
+                return false;
             }
             StateFileEvent::Content(bytes) => bytes,
         };
         let sha256 = sha256_hex(&bytes);
         let known = self.store.file_content().cloned();
         let parsed = parse_bytes_with(&bytes, &self.rules).map_err(CoreError::from);
-        let (document, text) = match parsed {
-            Ok(document) => (Arc::new(document), Arc::from(String::from_utf8_lossy(&bytes))),
-            Err(faults) => {
-                self.refuse(faults, sha256);
-                return;
+        let content = match parsed {
+            Ok(document) => Content { text: Arc::from(String::from_utf8_lossy(&bytes)), document: Arc::new(document) },
+            Err(why) => {
+                self.refuse(why, None, sha256);
+                return false;
             }
         };
         let news = known.is_none_or(|known| known.sha256 != sha256 || known.refused);
         if news {
-            let before = self.number;
-            if let Err(error) = self.set(&text, &document, ApplyOptions::default(), Source::File, OP_DBUS_UID) {
-                self.refuse(error, sha256);
-                return;
+            let options = ApplyOptions::default();
+            if let Err(why) = self.set(&content.text, &content.document, options, Source::File, OP_DBUS_UID) {
+                self.refuse(why, Some(content), sha256);
+                return false;
             }
             self.source = StateSource::File;
-            if before == self.number {
-                self.note_file(FileContent { sha256, refused: false });
-            }
-            let caller = Caller { uid: OP_DBUS_UID, ..Caller::default() };
-            self.out.send(Input::Desired { new: self.new_desired(caller), reply: None });
+            self.note_file(FileContent { sha256, refused: false });
         }
-        self.seen = Seen::Content { text, document };
+        self.seen = Seen::Content(content);
+        news
     }
 
-    fn refuse(&mut self, faults: CoreError, sha256: String) {
-        tracing::error!(error = %faults, "the state file is refused; the current generation stands");
+    fn refuse(&mut self, why: CoreError, content: Option<Content>, sha256: String) {
+        tracing::error!(error = %why, "the state file is refused; the current generation stands");
         self.note_file(FileContent { sha256, refused: true });
-        self.seen = Seen::Refused { faults };
+        self.seen = Seen::Refused { why, content };
     }
 
     fn note_file(&mut self, content: FileContent) {
@@ -254,9 +278,9 @@ impl Generations {
             Seen::Nothing => return,
             Seen::Missing => (StateFileStatus::Missing, String::new()),
             Seen::Unreadable(why) => (StateFileStatus::Refused, why.clone()),
-            Seen::Refused { faults } => (StateFileStatus::Refused, faults.to_string()),
-            Seen::Content { document, .. } if *document == self.current => (StateFileStatus::Current, String::new()),
-            Seen::Content { .. } => (
+            Seen::Refused { why, .. } => (StateFileStatus::Refused, why.to_string()),
+            Seen::Content(content) if content.document == self.current => (StateFileStatus::Current, String::new()),
+            Seen::Content(_) => (
                 StateFileStatus::Overridden,
                 format!("generation {} was set over the bus; AdoptStateFile takes the file back", self.number),
             ),
@@ -265,22 +289,20 @@ impl Generations {
     }
 
     fn reserve_jobs(&mut self) {
-        let mut first = None;
-        let mut end = 0;
+        let first = self.store.next_job();
+        let mut end = first;
         for _ in 0..JOB_NUMBERS {
             match self.store.next_job_id() {
-                Ok(id) => {
-                    first.get_or_insert(id);
-                    end = id + 1;
-                }
+                Ok(id) => end = id + 1,
                 Err(error) => {
                     tracing::error!(%error, "no more job numbers can be reserved");
                     break;
                 }
             }
         }
-        if let Some(first) = first {
-            self.out.send(Input::JobNumbers { first, end });
-        }
+        self.out.send(Input::JobNumbers { first, end });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,6 +164,12 @@ impl Store {
         self.fs.sync_dir(&folder).map_err(StoreError::io("sync", folder))
     }
 
+    /// The number that [`Store::next_job_id`] gives next, if it can.
+    #[must_use]
+    pub const fn next_job(&self) -> JobId {
+        self.next_job
+    }
+
     /// The number for the next job: higher than any before, also before a restart.
     ///
     /// # Errors

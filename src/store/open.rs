@@ -51,6 +51,12 @@ impl Store {
             file_recorded: true,
         };
         let (documents, metas) = store.sweep()?;
+        if documents.is_empty() && metas.is_empty() {
+            // Who made the folders may have been cut off before their names were on the disk.
+            let (dir, folder) = (store.dir.clone(), store.generations());
+            sync_name(&*store.fs, &dir)?;
+            sync_name(&*store.fs, &folder)?;
+        }
         store.read_counters(documents.is_empty() && metas.is_empty())?;
         let newest = documents.last().max(metas.last()).copied().unwrap_or(0).max(store.counters.generation_floor);
         store.next_number = newest.saturating_add(1);
@@ -229,7 +235,12 @@ fn make_dirs(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(Path::new(""));
     make_dirs(fs, parent)?;
     fs.make_dir(path).map_err(StoreError::io("make the folder", path))?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    sync_name(fs, path)
+}
+
+/// Puts the name of a folder on the disk.
+fn sync_name(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match fs.sync_dir(parent) {
         // A folder that may be written but not read cannot be opened for fsync.
         Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(StoreError::io("sync", parent)(error)),

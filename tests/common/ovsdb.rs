@@ -280,6 +280,12 @@ impl Watched {
         }
     }
 
+    /// Awaits the end of [`Plugin::apply`] and takes in all that was told before.
+    pub async fn end_of(&mut self, applied: impl Future<Output = ()>) {
+        tokio::time::timeout(HANG, applied).await.expect("apply answers");
+        self.drain();
+    }
+
     pub async fn until_status(&mut self, status: BackendStatus) {
         self.until(status.as_str(), |this| this.backend.as_ref().is_some_and(|backend| backend.status == status)).await;
     }
@@ -296,9 +302,7 @@ impl Watched {
         let work = self.work(steps);
         let count = u32::try_from(work.steps.len()).unwrap();
         let done = self.plugin.apply(work);
-        tokio::time::timeout(HANG, done).await.expect("apply answers");
-        // Whatever was told before the answer is in the channel.
-        self.drain();
+        self.end_of(done).await;
         (1..=count).map(|id| self.ended.get(&id).unwrap_or_else(|| panic!("step {id} has not ended")).clone()).collect()
     }
 

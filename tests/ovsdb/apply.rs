@@ -219,8 +219,7 @@ async fn a_bond_and_a_single_port_turn_into_each_other() {
     let applied = watched.plugin.apply(work);
     watched.until("the new member", |now| now.ports["bond0"].interfaces.iter().any(|own| own.name == "e3")).await;
     number(["e2", "e3"]);
-    applied.await;
-    watched.drain();
+    watched.end_of(applied).await;
     assert_eq!(watched.ended[&1].state, StepState::Done, "{:?}", watched.ended[&1]);
     assert_eq!(switch.vsctl(&["list-ifaces", "br0"]), "e2\ne3");
     assert_eq!(uuid_of("e2"), kept, "what remains is kept");
@@ -354,8 +353,7 @@ async fn a_port_that_somebody_plugs_is_waited_for_and_put_right() {
     assert_eq!(switch.vsctl(&["list-ports", "br0"]), "p0");
     // The hook plugs under Proxmox's spelling, into another bridge.
     switch.vsctl(&["add-port", "br1", "veth100i0", "--", "set", "Interface", "veth100i0", "type=internal"]);
-    applied.await;
-    patient.drain();
+    patient.end_of(applied).await;
     assert!(patient.ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{:?}", patient.ended);
     assert_eq!(switch.vsctl(&["port-to-br", "veth100i0"]), "br0");
     assert_eq!(switch.vsctl(&["get", "Port", "veth100i0", "tag", "external_ids"]), "6\n{}");
@@ -379,8 +377,11 @@ async fn a_stale_row_is_not_taken_for_a_plug() {
         .await;
     let mut patient = Watched::connected(&switch, Timing { settle: Duration::from_secs(600), ..timing() }).await;
     let spec = PortSpec { kind: None, tag: Want::Is(6), ..internal("br0") };
-    let work = patient.work(vec![(port("veth100", PortOp::Plug, spec), vec![])]);
+    let other = port("p0", PortOp::Add, internal("br0"));
+    let work = patient.work(vec![(port("veth100", PortOp::Plug, spec), vec![]), (other, vec![])]);
     let applied = patient.plugin.apply(work);
+    patient.until("the other port", |now| now.ended.contains_key(&2)).await;
+    assert_eq!(switch.vsctl(&["get", "Port", "veth100", "tag"]), "[]", "the stale row is left alone");
     // The hook plugs anew, as Proxmox does.
     switch.vsctl(&[
         "del-port",
@@ -395,8 +396,7 @@ async fn a_stale_row_is_not_taken_for_a_plug() {
         "veth100",
         "type=internal",
     ]);
-    applied.await;
-    patient.drain();
+    patient.end_of(applied).await;
     assert_eq!(patient.ended[&1].state, StepState::Done, "{:?}", patient.ended[&1]);
     assert_eq!(switch.vsctl(&["get", "Port", "veth100", "tag"]), "6");
 }
@@ -416,8 +416,7 @@ async fn many_ports_go_in_chunks_each_applied_before_the_next() {
     watched.drain();
     assert!(!watched.states.contains_key(&501), "nobody has applied the first chunk yet");
     switch.start_switch();
-    applied.await;
-    watched.drain();
+    watched.end_of(applied).await;
     assert!(watched.ended.values().all(|ended| ended.state == StepState::Done && ended.wrote));
     // One for the switch's own start in this test.
     assert_eq!((watched.ended.len(), switch.next_cfg()), (1100, before + 1 + 3));

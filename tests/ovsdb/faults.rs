@@ -66,6 +66,21 @@ async fn messages_of_whole_pages_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_burst_longer_than_one_read_is_one_batch() {
+    let (_server, mut peer, mut watched) = connected(timing()).await;
+    watched.forget();
+    let change = |number: usize| {
+        let map = json!(["map", [[format!("k{number}"), "x".repeat(1000)]]]);
+        update(&json!({"Port": {PORT: {"modify": {"external_ids": map}}}})).to_string()
+    };
+    let burst: String = (0..100).map(change).collect();
+    assert!(burst.len() > 100_000, "more than is read at once, less than a socket holds");
+    peer.send_bytes(burst.as_bytes(), usize::MAX).await;
+    watched.until("the last change", |now| now.ports["p0"].external_ids.len() == 100).await;
+    assert_eq!(watched.batches, [1]);
+}
+
+#[tokio::test]
 async fn older_servers_are_followed_in_their_way() {
     let server = FakeServer::start();
     let mut watched = Watched::start(server.remote(), timing());
@@ -148,8 +163,7 @@ async fn a_real_server_that_hangs_is_left_and_found_again() {
     let applied = watched.plugin.apply(work);
     watched.until_status(BackendStatus::Connecting).await;
     switch.signal_server("CONT");
-    applied.await;
-    watched.drain();
+    watched.end_of(applied).await;
     assert_eq!(watched.ended[&1].state, StepState::Done, "{:?}", watched.ended[&1]);
     assert_eq!(switch.vsctl(&["list-ports", "br0"]), "p0");
 }
@@ -166,8 +180,7 @@ async fn nothing_is_written_to_a_peer_that_does_not_answer_the_echo() {
     let request = peer.request("transact").await;
     peer.update(applied(&json!({"tag": 5}), 2)).await;
     peer.reply(&request, committed(&request, 2)).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!(watched.ended[&1].state, StepState::Done);
 }
 
@@ -192,8 +205,7 @@ async fn a_server_lost_before_it_wrote_is_asked_again() {
     let request = peer.request("transact").await;
     peer.update(applied(&json!({"tag": 5}), 2)).await;
     peer.reply(&request, committed(&request, 2)).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!((watched.ended[&1].state, watched.ended[&1].wrote), (StepState::Done, true));
 }
 
@@ -217,8 +229,7 @@ async fn a_server_lost_after_it_wrote_is_not_asked_twice() {
         .await;
     assert!(!watched.ended.contains_key(&1));
     peer.update(json!({"Open_vSwitch": {crate::peer::ROOT: {"modify": {"cur_cfg": 2}}}})).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!((watched.ended[&1].state, watched.ended[&1].wrote), (StepState::Done, true));
     drop(watched);
     assert_eq!(peer.receive().await, None, "no second transaction");
@@ -238,8 +249,7 @@ async fn a_guard_that_fails_is_read_and_computed_anew() {
     // The other client writes what we wanted meanwhile: nothing is left to write.
     peer.update(applied(&json!({"tag": 5}), 1)).await;
     peer.reply(&second, failed(&second, 0, &guard_failed())).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!((watched.ended[&1].state, watched.ended[&1].wrote), (StepState::Done, false));
 }
 
@@ -275,8 +285,7 @@ async fn an_endless_fight_is_given_up() {
     }))
     .await;
     peer.reply(&request, committed(&request, 2)).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     let ended = &watched.ended[&1];
     assert_eq!(
         (ended.state, ended.reason, ended.retry, ended.wrote),
@@ -298,8 +307,7 @@ async fn a_change_of_another_hand_after_ours_is_put_right_once_more() {
     let request = peer.request("transact").await;
     peer.update(applied(&json!({"tag": 5}), 3)).await;
     peer.reply(&request, committed(&request, 3)).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!(watched.ended[&1].state, StepState::Done);
 }
 
@@ -322,8 +330,7 @@ async fn an_error_in_the_middle_fails_its_step_and_the_others_go_on() {
     assert!(operations(&request).iter().all(|operation| operation["table"] != "Bridge"));
     peer.update(applied(&json!({"tag": 5}), 2)).await;
     peer.reply(&request, committed(&request, 2)).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!(watched.ended[&1].state, StepState::Done);
     let refused = &watched.ended[&2];
     assert_eq!(
@@ -351,8 +358,7 @@ async fn an_error_at_commit_makes_each_resource_go_alone() {
     let mut elements = committed(&request, 3);
     elements.as_array_mut().unwrap().push(json!({"error": "resources exhausted", "details": "full"}));
     peer.reply(&request, elements).await;
-    applied_all.await;
-    watched.drain();
+    watched.end_of(applied_all).await;
     assert_eq!((watched.ended[&1].state, watched.ended[&1].wrote), (StepState::Done, true));
     let refused = &watched.ended[&2];
     assert_eq!(

@@ -85,6 +85,12 @@ impl Join {
         &self.links
     }
 
+    /// The container that a unit of that name runs.
+    #[must_use]
+    pub fn container_of_unit(&self, unit: &str) -> Option<Name> {
+        self.patterns.container_of_unit(unit)
+    }
+
     /// Takes what was discovered since the last call, in order of discovery.
     pub fn take_discoveries(&mut self) -> Vec<Discovery> {
         std::mem::take(&mut self.discoveries)

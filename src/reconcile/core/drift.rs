@@ -30,17 +30,21 @@ pub(super) struct Due {
 
 impl Core {
     /// Decides what follows from a resource that is out of sync with nothing under way for it.
-    pub(super) fn consider(&mut self, id: &ResourceId, assessment: &Assessment, status: Status, was_stuck: bool) {
+    pub(super) fn consider(&mut self, id: &ResourceId, assessment: &Assessment, status: Status) {
         let settle = self.settle_time(id, assessment);
         let explicit = self.wanted.desired.common(id).and_then(|common| common.drift);
         let policy = self.wanted.desired.drift_policy(id);
         let now = self.now.boot_usec;
         let busy = self.is_busy(id);
         let Some(track) = self.tracks.get_mut(id) else { return };
-        if busy || assessment.settling || assessment.differences.is_empty() {
+        if busy {
             return;
         }
-        if track.achieved && status != Status::Blocked && track.told != assessment.differences {
+        if assessment.settling || assessment.differences.is_empty() {
+            self.due.remove(id);
+            return;
+        }
+        if track.achieved && !assessment.is_by_rights() && track.told != assessment.differences {
             if track.told.is_empty() {
                 self.state.drifts_total += 1;
             }
@@ -49,18 +53,18 @@ impl Core {
             self.effects.push(Effect::Notice(Notice::DriftDetected { resource: id.clone(), differences }));
         }
         if status == Status::Blocked || track.gave_up {
+            self.due.remove(id);
             return;
         }
         let replug = track.replugged && explicit != Some(DriftPolicy::Report);
-        // What was blocked or unknown and is not any more is taken up: its generation has not been brought about yet.
-        let freed = !track.achieved && was_stuck;
         let due = match &track.failure {
             Some((.., true)) => {
                 Some(Due { at: now + retry_wait(id, track.retries, &self.settings), why: Why::Pending })
             }
             // Refused for a standing reason: wait for an event that frees it, or a new generation.
             Some(_) if !(track.achieved && policy == DriftPolicy::Enforce) => None,
-            _ if freed => Some(Due { at: now, why: Why::Pending }),
+            // What the last job could not attempt, and can be attempted now.
+            _ if track.kept_back.is_some() => Some(Due { at: now, why: Why::Pending }),
             _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),
             _ if replug => Some(Due { at: now, why: Why::Drift }),
             _ => None,
@@ -93,11 +97,15 @@ impl Core {
     }
 
     pub(super) fn next_due(&self) -> Option<u64> {
-        // While a job writes, its end is the next occasion.
-        if self.writer.is_some() {
+        if !self.may_take_up() {
             return None;
         }
         self.due.iter().filter(|(id, _)| !self.is_busy(id) && self.is_ready(id)).map(|(_, due)| due.at).min()
+    }
+
+    /// While a job writes or waits, its end is the next occasion.
+    fn may_take_up(&self) -> bool {
+        self.writer.is_none() && self.queue.is_empty() && self.start_job_at.is_none() && !self.shutting_down
     }
 
     fn is_ready(&self, id: &ResourceId) -> bool {
@@ -106,12 +114,14 @@ impl Core {
 
     /// Starts jobs for all that is due now.
     pub(super) fn take_up_due(&mut self) {
-        if self.due.is_empty()
-            || self.writer.is_some()
-            || !self.queue.is_empty()
-            || self.start_job_at.is_some()
-            || self.shutting_down
-        {
+        if !self.may_take_up() {
+            return;
+        }
+        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
+        if self.wanted.unpruned && self.view.observed.is_connected("ovsdb") {
+            // Only a plan of the whole can tell what is named no more.
+            self.wanted.unpruned = false;
+            self.enqueue(JobKind::Reconcile, None, own());
             return;
         }
         let now = self.now.boot_usec;
@@ -134,7 +144,6 @@ impl Core {
                 pending.insert(id)
             };
         }
-        let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
         for (kind, scope) in [(JobKind::Reconcile, pending), (JobKind::Drift, drift)] {
             if !scope.is_empty() {
                 self.enqueue(kind, Some(scope), own());
@@ -146,12 +155,14 @@ impl Core {
     fn may_correct(&mut self, id: &ResourceId) -> bool {
         let now = self.now.boot_usec;
         let settings = self.settings;
+        let enforces = self.wanted.desired.drift_policy(id) == DriftPolicy::Enforce;
         let Some(track) = self.tracks.get_mut(id) else { return false };
         while track.corrections.front().is_some_and(|at| at + settings.corrections_window <= now) {
             track.corrections.pop_front();
         }
-        if matches!(track.failure, Some((.., true))) {
-            // A passing fault is tried again for as long as it passes not: the wait between grows to its bound.
+        if matches!(track.failure, Some((.., true))) && !(track.achieved && enforces) {
+            // What was asked for and met a passing fault is tried again until it has passed; the wait between grows to
+            // its bound. (Drift is put back so many times, whatever their success.)
             return true;
         }
         if track.corrections.len() >= settings.corrections {
@@ -168,11 +179,10 @@ impl Core {
 
     /// Something that waited in vain may try again.
     pub(super) fn release(&mut self, id: &ResourceId) {
-        let at = self.now.boot_usec;
         self.held_up.remove(id);
         if let Some(track) = self.tracks.get_mut(id) {
             track.failure = None;
-            self.due.insert(id.clone(), Due { at, why: Why::Pending });
+            track.kept_back = Some(Reason::DependencyFailed);
             self.dirty.insert(id.clone());
         }
     }

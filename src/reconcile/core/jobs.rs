@@ -11,7 +11,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
         Subject,
     },
-    plan::{Action, Plan, StepId, backends},
+    plan::{Action, Plan, Step, StepId, backends},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -61,8 +61,7 @@ impl Core {
 
     /// A new generation takes over from all jobs that work towards the document.
     pub(super) fn supersede(&mut self) {
-        let is_towards = |run: &Run| matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
-        let jobs: Vec<JobId> = self.runs.iter().filter(|(_, run)| is_towards(run)).map(|(id, _)| *id).collect();
+        let jobs: Vec<JobId> = self.runs.iter().filter(|(_, run)| run.is_towards()).map(|(id, _)| *id).collect();
         for job in jobs {
             self.stop(job, JobResult::Superseded);
         }
@@ -88,21 +87,25 @@ impl Core {
             None => self.dirty.extend(self.wanted.desired.resources()),
         }
         let asked = kind == JobKind::Reconcile && caller.uid != OP_DBUS_UID;
-        let fresh = asked || !self.wanted.complete;
         let mut run = Run::new(kind, scope, caller);
-        run.fresh = fresh;
+        run.fresh = asked || self.state.observed_generation != self.wanted.generation;
+        self.put_in_queue(job, run);
+        job
+    }
+
+    pub(super) fn put_in_queue(&mut self, job: JobId, run: Run) {
         self.runs.insert(job, run);
         self.queue.push_back(job);
         if self.shutting_down {
             self.stop(job, JobResult::Cancelled);
         }
-        job
     }
 
     pub(super) fn new_job(&mut self, kind: JobKind, target: Subject, caller: &Caller) -> JobId {
         let job = self.next_job;
         self.next_job += 1;
-        if self.next_job + FEW_NUMBERS == self.jobs_end {
+        if !self.numbers_asked && self.jobs_end.saturating_sub(self.next_job) <= FEW_NUMBERS {
+            self.numbers_asked = true;
             self.effects.push(Effect::ReserveJobs);
         }
         let facts = JobFacts {
@@ -150,26 +153,44 @@ impl Core {
                 self.finish(job);
             }
             if self.writer.is_none()
-                && let Some(job) = self.queue.pop_front()
+                && let Some(at) = self.queue.iter().position(|job| self.runs.get(job).is_some_and(Run::is_towards))
+                && let Some(job) = self.queue.remove(at)
             {
                 self.writer = Some(job);
                 self.begin(job);
             }
+            self.begin_beside();
             self.plan_writer();
             let running: Vec<JobId> =
                 self.runs.iter().filter(|(_, run)| run.stage == Stage::Running).map(|(job, _)| *job).collect();
             for job in running {
                 self.hand_out(job);
             }
-            let more = self.runs.values().any(Run::is_over) || (self.writer.is_none() && !self.queue.is_empty());
-            if !ended && !more {
+            if !ended && !self.runs.values().any(Run::is_over) {
                 return;
             }
         }
     }
 
+    /// Starts, stops and restarts need not wait for the job that writes, unless it works on the same container.
+    fn begin_beside(&mut self) {
+        for job in self.queue.iter().copied().collect::<Vec<_>>() {
+            let Some(unit) = self.runs.get(&job).and_then(Run::held_unit) else { continue };
+            let waits = self.runs.iter().any(|(other, run)| match run.stage {
+                Stage::Queued => *other < job && run.held_unit() == Some(unit),
+                // Nobody knows yet what it will work on.
+                Stage::Watching | Stage::Planning => true,
+                Stage::Running => run.acts_on(unit),
+            });
+            if !waits {
+                self.queue.retain(|queued| *queued != job);
+                self.begin(job);
+            }
+        }
+    }
+
     /// A job's turn has come.
-    pub(super) fn begin(&mut self, job: JobId) {
+    fn begin(&mut self, job: JobId) {
         let now = self.now;
         self.change_job(job, |facts| {
             facts.state = JobState::Running;
@@ -201,6 +222,8 @@ impl Core {
     /// The plan of a job.
     pub fn planned(&mut self, job: JobId, plan: &Arc<Plan>, now: Now) {
         self.now = now;
+        let towards = self.runs.get(&job).is_some_and(Run::is_towards);
+        let plan = &if towards { self.without_paused(plan) } else { plan.clone() };
         let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Planning) else { return };
         for id in run.scope.iter().flatten() {
             self.dirty.insert(id.clone());
@@ -226,6 +249,20 @@ impl Core {
         self.show_steps(job, &blocked);
     }
 
+    /// The plan, but for what was started or stopped against the document: that is left alone.
+    fn without_paused(&self, plan: &Arc<Plan>) -> Arc<Plan> {
+        let is_paused = |subject: &Subject| matches!(subject, Subject::Resource(id) if self.tracks.get(id).is_some_and(|track| track.paused));
+        if !plan.steps.iter().any(|step| is_paused(&step.subject)) {
+            return plan.clone();
+        }
+        let mut plan = Plan::clone(plan);
+        for step in plan.steps.iter_mut().filter(|step| is_paused(&step.subject)) {
+            let why = "it was started or stopped against the document and is left alone until the next generation";
+            Arc::make_mut(step).blocked = Some((Reason::Overridden, why.to_owned()));
+        }
+        Arc::new(plan)
+    }
+
     /// Hands all steps that may run to their plugins.
     fn hand_out(&mut self, job: JobId) {
         let Some(run) = self.runs.get_mut(&job) else { return };
@@ -243,15 +280,7 @@ impl Core {
             run.outstanding = run.outstanding.saturating_sub(1);
             if run.outstanding == 0 {
                 // A plugin that ended without a word for a step leaves it unsaid whether it holds.
-                let silent: Vec<StepId> = run
-                    .plan
-                    .steps
-                    .iter()
-                    .zip(&run.steps)
-                    .filter(|(_, step)| matches!(step.state, StepState::Running | StepState::Verifying))
-                    .map(|(step, _)| step.id)
-                    .collect();
-                for step in silent {
+                for step in run.unanswered() {
                     let message = "its plugin ended without saying how it went".to_owned();
                     self.step_event(job, step, StepState::Failed, Reason::Internal, message, true, false);
                 }
@@ -320,12 +349,16 @@ impl Core {
 
     /// Whether a job works on that resource, and how far it is.
     pub(super) fn under_way(&self, id: &ResourceId) -> Option<Status> {
+        let weight = |status: &Status| match status {
+            Status::Applying => 2,
+            Status::Verifying => 1,
+            _ => 0,
+        };
         let subject = Subject::Resource(id.clone());
-        self.runs.values().find_map(|run| {
+        let of_each = self.runs.values().filter_map(|run| {
             let in_scope = run.scope.as_ref().is_none_or(|scope| scope.contains(id));
             if run.stage != Stage::Running {
-                let towards = matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
-                return (towards && in_scope).then_some(Status::Pending);
+                return (run.is_towards() && in_scope).then_some(Status::Pending);
             }
             let open = run.about(&subject).filter(|(_, step)| !step.state.is_final());
             open.map(|(_, step)| match step.state {
@@ -333,12 +366,9 @@ impl Core {
                 StepState::Verifying => Status::Verifying,
                 _ => Status::Pending,
             })
-            .max_by_key(|status| match status {
-                Status::Applying => 2,
-                Status::Verifying => 1,
-                _ => 0,
-            })
-        })
+            .max_by_key(weight)
+        });
+        of_each.max_by_key(weight)
     }
 
     /// A step about that resource has begun and is not through.
@@ -352,7 +382,7 @@ impl Core {
         if self.writer == Some(job) {
             self.writer = None;
         }
-        let towards = matches!(run.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift);
+        let towards = run.is_towards();
         let (result, message) = if towards { self.outcome(&run) } else { lifecycle_outcome(&run) };
         let now = self.now.real_usec;
         self.change_job(job, |facts| {
@@ -373,12 +403,25 @@ impl Core {
         self.state.last_reconcile_usec = now;
         let generation = self.view.jobs.get(&job).map_or(0, |facts| facts.generation);
         let stopped = matches!(result, JobResult::Superseded | JobResult::Cancelled);
-        if towards && run.scope.is_none() {
-            if !stopped && generation == self.wanted.generation {
+        if towards {
+            let whole = run.scope.is_none();
+            let current = !stopped && generation == self.wanted.generation;
+            if whole && current {
                 self.state.observed_generation = generation;
-                self.wanted.complete = true;
             }
-            self.effects.push(Effect::Finished { generation, result: result.as_str(), complete: !stopped });
+            if whole {
+                let is_unpruned = |step: &Arc<Step>| {
+                    matches!(step.action, Action::Nothing) && matches!(step.subject, Subject::Plugin(_))
+                };
+                self.wanted.unpruned = current && run.plan.steps.iter().any(is_unpruned);
+            }
+            let owed = self.wanted.unpruned || self.owes();
+            // The job that brings about the last of what was owed completes the generation as well.
+            if whole || (current && self.wanted.owed && !owed) {
+                let complete = !stopped && !owed;
+                self.effects.push(Effect::Finished { generation, result: result.as_str(), complete });
+            }
+            self.wanted.owed = owed;
         }
         self.effects.push(Effect::Notice(Notice::JobFinished { generation, job, result }));
         super::super::audit::job(generation, job, run.kind, &run.caller, result, &message);
@@ -388,6 +431,14 @@ impl Core {
                 self.dirty.insert(id.clone());
             }
         }
+    }
+
+    /// Whether a resource waits for a try that is made without anybody's asking: after a restart it must be made too.
+    fn owes(&self) -> bool {
+        self.tracks.values().any(|track| {
+            let by_rights = [None, Some(Reason::ConditionUnmet), Some(Reason::ContainerStopped)];
+            !by_rights.contains(&track.kept_back) || matches!(track.failure, Some((.., true)))
+        })
     }
 
     /// How a job towards the document ended, judged by what is observed now and not by its steps alone.
@@ -403,9 +454,7 @@ impl Core {
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
             let known = backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
-            // A condition that is not met is no failure: systemd skips the start by the unit's own word.
-            let skipped = assessment.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::ConditionUnmet);
-            if !(known && (assessment.in_sync() || skipped) || paused) {
+            if !(known && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
                 let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
                 let why = failure
                     .map(|(_, reason, message, _)| (reason, message))
@@ -423,7 +472,10 @@ impl Core {
         let wrote = run.steps.iter().any(|step| step.wrote);
         let all = scope.len();
         // Removals by prune are no declared resources: their steps speak for them.
-        let pruned = |step: &&crate::plan::Step| matches!(&step.subject, Subject::Resource(id) if self.wanted.desired.common(id).is_none());
+        let pruned = |step: &&Step| match &step.subject {
+            Subject::Resource(id) => self.wanted.desired.common(id).is_none(),
+            _ => matches!(step.action, Action::Nothing),
+        };
         let unpruned = run
             .plan
             .steps
@@ -461,8 +513,10 @@ impl Core {
             .find(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked))
             .map(|(step, run)| {
                 let status = if run.state == StepState::Failed { Status::Failed } else { Status::Blocked };
-                // Blocked at planning for a reason that the assessment gives anew each time is not remembered here.
-                let standing = matches!(step.action, Action::Nothing) && run.reason != Reason::DependencyFailed;
+                // Blocked at planning for a reason that the assessment gives anew each time is not remembered as a
+                // failure. (That the caller's own unit is protected, it gives only on that caller's behalf.)
+                let remembered = matches!(run.reason, Reason::DependencyFailed | Reason::Protected);
+                let standing = matches!(step.action, Action::Nothing) && !remembered;
                 (status, run.reason, run.message.clone(), run.retry, standing)
             });
         self.due.remove(id);
@@ -470,9 +524,9 @@ impl Core {
         let Some(track) = self.tracks.get_mut(id) else { return };
         if complete {
             track.observed_generation = generation;
-            track.replugged = false;
         }
         track.failure = None;
+        track.kept_back = failed.as_ref().filter(|(.., standing)| *standing).map(|(_, reason, ..)| *reason);
         match failed {
             Some((_, Reason::ConditionUnmet, ..)) | None => track.retries = 0,
             Some((.., true)) => {}

@@ -66,13 +66,6 @@ impl Core {
             LifecycleVerb::Restart => (JobKind::Restart, UnitOp::Restart),
         };
         let job = self.new_job(kind, Subject::Resource(container.clone()), &caller);
-        self.runs.insert(job, Run::new(kind, Some([container.clone()].into()), caller));
-        // Outside the plan of the job that writes it need not wait for it.
-        let busy = self.writer.and_then(|job| self.runs.get(&job)).is_some_and(|run| {
-            run.stage != super::run::Stage::Running
-                || run.acts_on(&unit)
-                || run.about(&Subject::Resource(container.clone())).next().is_some()
-        });
         let step = Step {
             id: 1,
             subject: Subject::Resource(container.clone()),
@@ -82,16 +75,9 @@ impl Core {
             blocked: None,
             warnings: Vec::new(),
         };
-        let plan = Arc::new(Plan { steps: vec![Arc::new(step)] });
-        if busy {
-            self.queue.push_back(job);
-        }
-        if let Some(run) = self.runs.get_mut(&job) {
-            run.held = Some(plan);
-        }
-        if !busy {
-            self.begin(job);
-        }
+        let mut run = Run::new(kind, Some([container.clone()].into()), caller);
+        run.held = Some(Arc::new(Plan { steps: vec![Arc::new(step)] }));
+        self.put_in_queue(job, run);
         Ok(job)
     }
 
@@ -110,7 +96,12 @@ impl Core {
     /// What the document says of a container's running, in either of its two places.
     fn wanted_running(&self, container: &ResourceId, unit: &str) -> Option<bool> {
         let said = self.wanted.desired.containers.get(&container.name).and_then(|spec| spec.running);
-        let unit = self.wanted.desired.units.get(unit).and_then(|spec| spec.active_state);
-        said.or(unit.map(|state| state == ActiveState::Active))
+        let unit = self.wanted.desired.units.get(unit);
+        let by_unit = unit.and_then(|spec| match (spec.active_state, spec.masked) {
+            (Some(state), _) => Some(state == ActiveState::Active),
+            (None, Some(true)) => Some(false),
+            (None, _) => None,
+        });
+        said.or(by_unit)
     }
 }

@@ -127,13 +127,16 @@ pub enum Effect {
     ReserveJobs,
 }
 
+/// How an attempt ended that did not end well; `true` where trying again may help.
+type Failure = (Status, crate::model::Reason, String, bool);
+
 /// What is remembered of a resource between its jobs.
 #[derive(Debug, Clone, Default)]
 struct Track {
     /// It has been in sync in this generation: what differs now is drift.
     achieved: bool,
-    /// How its last attempt ended, if not well; `true` where trying again may help.
-    failure: Option<(Status, crate::model::Reason, String, bool)>,
+    /// How its last attempt ended, if not well.
+    failure: Option<Failure>,
     /// Times of corrections, on the boot clock.
     corrections: VecDeque<u64>,
     /// Enforcing gave up until the next generation or Reconcile.
@@ -142,6 +145,9 @@ struct Track {
     retries: u32,
     /// The differences that DriftDetected has told.
     told: Vec<Difference>,
+    /// Why the last job could not attempt it (its backend was away, something stood in its way): it is taken up once it
+    /// can be.
+    kept_back: Option<crate::model::Reason>,
     /// Somebody plugged its port anew, or started its container: what that wiped is put right whatever the policy.
     replugged: bool,
     /// Left alone until the next generation.
@@ -159,8 +165,10 @@ struct Wanted {
     dependencies: Dependencies,
     /// The generation whose interest the plugins mirror.
     watched: Option<u64>,
-    /// A job worked it through to its end.
-    complete: bool,
+    /// Not all of it could be brought about, and what is left is taken up by itself.
+    owed: bool,
+    /// What is to be pruned could not be known: its backend was away.
+    unpruned: bool,
 }
 
 /// One backend, as the core sees it.
@@ -172,6 +180,8 @@ struct Backing {
     unknown: bool,
     /// It has said anything at all.
     answered: bool,
+    /// It has told all that it mirrors once: what is new from now on has just come to be.
+    mirrored: bool,
     /// It is reloading or shutting down: nothing of it is drift.
     busy: bool,
 }
@@ -200,6 +210,8 @@ pub struct Core {
     finished: VecDeque<(u64, JobId)>,
     next_job: JobId,
     jobs_end: JobId,
+    /// More numbers were asked for and have not come.
+    numbers_asked: bool,
     /// When the first job shall start although not all backends have answered.
     start_job_at: Option<u64>,
     shutting_down: bool,
@@ -244,6 +256,7 @@ impl Core {
             finished: VecDeque::new(),
             next_job: 1,
             jobs_end: JobId::MAX,
+            numbers_asked: false,
             start_job_at: None,
             shutting_down: false,
             effects: Vec::new(),
@@ -251,12 +264,14 @@ impl Core {
         }
     }
 
-    /// Numbers for jobs, from `first` up to before `end`.
+    /// Numbers for jobs, from `first` up to before `end`; none where the two are equal: they are asked for again with
+    /// the next job.
     pub const fn job_numbers(&mut self, first: JobId, end: JobId) {
         if self.jobs_end == JobId::MAX {
             self.next_job = first;
         }
         self.jobs_end = end;
+        self.numbers_asked = false;
     }
 
     /// Takes up the generation that was current when op-dbus last ended. `reconcile`: on a new boot, or where its
@@ -267,9 +282,10 @@ impl Core {
         if reconcile {
             self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
         } else {
-            self.wanted.complete = true;
+            self.state.observed_generation = self.wanted.generation;
             for track in self.tracks.values_mut() {
                 track.achieved = true;
+                track.observed_generation = self.wanted.generation;
             }
         }
     }
@@ -309,11 +325,12 @@ impl Core {
         self.held_up.clear();
         self.wanted = Wanted {
             generation: new.generation,
-            dependents: dependents(&desired, &self.inventory),
+            dependents: dependents(&desired),
             dependencies: dependencies(&desired, &self.view.observed, &self.inventory),
             desired,
             watched: None,
-            complete: false,
+            owed: false,
+            unpruned: false,
         };
         self.state.generation = new.generation;
         self.state.source = new.source;

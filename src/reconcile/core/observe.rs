@@ -138,6 +138,7 @@ impl Core {
         for change in gone.into_iter().chain(changes) {
             self.observe(change);
         }
+        self.backings.entry(plugin).or_default().mirrored = true;
     }
 
     /// Takes one change in, and marks what must be looked at again.
@@ -156,7 +157,8 @@ impl Core {
                 }
                 self.dirty.insert(ResourceId::bridge(facts.bridge.clone()));
                 // Of a port that vanished and came back between two batches only the new uuid tells.
-                let replugged = old.is_none_or(|old| old.uuid != facts.uuid);
+                let mirrored = self.backings.get("ovsdb").is_some_and(|backing| backing.mirrored);
+                let replugged = old.map_or(mirrored, |old| old.uuid != facts.uuid);
                 let changed = put(&mut self.view.observed.ports, name.clone(), facts);
                 if replugged {
                     self.replugged(&name);
@@ -171,8 +173,9 @@ impl Core {
                 old.is_some()
             }
             Change::Container(name, facts) => {
-                let was = observed.containers.get(&name).is_some_and(|old| old.running);
-                let started = facts.running && !was;
+                // One whose unit was not known before may have run all along.
+                let stood = observed.containers.get(&name).is_some_and(|old| !old.running && !old.unit.is_empty());
+                let started = facts.running && stood;
                 let changed = put(&mut observed.containers, name.clone(), facts);
                 if started {
                     self.mark_replugged(&ResourceId::container(name));
@@ -183,6 +186,10 @@ impl Core {
         };
         if changed {
             self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());
+            if id.kind == Kind::Unit {
+                // More than the join takes over counts: a job of the unit, its mask.
+                self.dirty.extend(self.join.container_of_unit(&id.name).map(ResourceId::container));
+            }
             if id.kind != Kind::Container {
                 self.rejoin.insert(id.clone());
             }

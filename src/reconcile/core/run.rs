@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    model::{JobKind, JobResult, Reason, ResourceId, StepState, Subject},
+    model::{JobKind, JobResult, Name, Reason, ResourceId, StepState, Subject},
     plan::{Action, Plan, Step, StepId},
     reconcile::Caller,
 };
@@ -154,13 +154,10 @@ impl Run {
         self.ready.remove(&id);
         let later = self.later.get(&id).cloned().unwrap_or_default();
         for next in later {
-            if state == StepState::Done {
-                if let Some(step) = self.step_mut(next) {
-                    step.waits = step.waits.saturating_sub(1);
-                    if step.waits == 0 && !step.given && !step.state.is_final() {
-                        self.ready.insert(next);
-                    }
-                }
+            let reload = self.step(next).is_some_and(|(step, _)| matches!(step.action, Action::ReloadSystemd));
+            // The one reload is for all unit files of the plan: one that could not be changed keeps it from no other.
+            if state == StepState::Done || (reload && state != StepState::Skipped) {
+                self.no_longer_waits(next);
             } else if !self.step(next).is_some_and(|(_, step)| step.given) {
                 let on = self.step(id).map(|(step, _)| step.subject.to_string()).unwrap_or_default();
                 let (state, message) = match state {
@@ -171,6 +168,15 @@ impl Run {
             }
         }
         changed
+    }
+
+    fn no_longer_waits(&mut self, id: StepId) {
+        if let Some(step) = self.step_mut(id) {
+            step.waits = step.waits.saturating_sub(1);
+            if step.waits == 0 && !step.given && !step.state.is_final() {
+                self.ready.insert(id);
+            }
+        }
     }
 
     /// The steps that may run now, by plugin. A backend with transactions is also given what waits only for steps of
@@ -229,6 +235,25 @@ impl Run {
             changed.extend(self.set(id, StepState::Skipped, Reason::None, String::new(), false, false));
         }
         changed
+    }
+
+    /// It works towards the document: no start, stop or restart.
+    pub(super) const fn is_towards(&self) -> bool {
+        matches!(self.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift)
+    }
+
+    /// The unit that a start, stop or restart will act on, until it has begun.
+    pub(super) fn held_unit(&self) -> Option<&Name> {
+        self.held.iter().flat_map(|plan| &plan.steps).find_map(|step| match &step.action {
+            Action::Unit(unit, _) => Some(unit),
+            _ => None,
+        })
+    }
+
+    /// Steps that a plugin was given and that are not final.
+    pub(super) fn unanswered(&self) -> Vec<StepId> {
+        let open = self.plan.steps.iter().zip(&self.steps).filter(|(_, run)| run.given && !run.state.is_final());
+        open.map(|(step, _)| step.id).collect()
     }
 
     /// No step is open, and no plugin works.

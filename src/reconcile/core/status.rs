@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Core;
+use super::{Core, Failure};
 use crate::{
     model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
     plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
@@ -53,13 +53,15 @@ impl Core {
             },
         };
         let in_sync = away.is_none() && assessment.in_sync();
+        // What a job has nothing to do for stands as it stands.
+        let holds = in_sync || (away.is_none() && assessment.is_by_rights());
         let (status, reason, message) = if self.tracks.get(id).is_some_and(|track| track.paused) {
             (
                 Status::Paused,
                 Reason::Overridden,
                 "started or stopped against the document; left alone until the next generation".to_owned(),
             )
-        } else if let Some(status) = under_way.filter(|_| !in_sync || self.is_writing(id)) {
+        } else if let Some(status) = under_way.filter(|_| !holds || self.is_writing(id)) {
             (status, Reason::None, String::new())
         } else if let Some((reason, message)) = away {
             (Status::Unknown, reason, message)
@@ -111,28 +113,28 @@ impl Core {
         old: Option<&ResourceFacts>,
     ) -> (Status, Reason, String) {
         let track = self.tracks.entry(id.clone()).or_default();
-        let was_stuck = old.is_some_and(|old| matches!(old.status, Status::Blocked | Status::Unknown));
         let said = || texts(&assessment.differences);
         let stands = if assessment.differences.is_empty() {
             let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
             (Status::Failed, reason, message)
         } else if let Some((reason, message)) = &assessment.blocked {
             (Status::Blocked, *reason, message.clone())
+        } else if track.gave_up {
+            given_up(track.failure.as_ref())
         } else if let Some((status, reason, message, _)) = track.failure.clone() {
             (status, reason, message)
         } else if assessment.settling {
             // On its way: until it is there, it stands as it stood.
             match old {
-                Some(old) if old.status != Status::Unmanaged => (old.status, old.reason, old.message.clone()),
-                _ => (Status::Pending, Reason::None, String::new()),
+                Some(old) if matches!(old.status, Status::Drifted | Status::Failed) => {
+                    (old.status, old.reason, old.message.clone())
+                }
+                _ => (Status::Pending, Reason::None, "it is on its way".to_owned()),
             }
-        } else if track.gave_up {
-            let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
-            (Status::Drifted, Reason::TooManyCorrections, text.to_owned())
         } else {
             (Status::Drifted, reason_of(assessment), said())
         };
-        self.consider(id, assessment, stands.0, was_stuck);
+        self.consider(id, assessment, stands.0);
         stands
     }
 
@@ -203,6 +205,17 @@ impl Core {
                 let facts = crate::model::PluginFacts { resources: size, ..(**facts).clone() };
                 self.view.plugins.insert(plugin, Arc::new(facts));
             }
+        }
+    }
+}
+
+/// What is only reported until the next generation or Reconcile; where putting it back failed, that is said too.
+fn given_up(failure: Option<&Failure>) -> (Status, Reason, String) {
+    let text = "put back too often in too short a time; only reported until the next generation or Reconcile";
+    match failure {
+        None => (Status::Drifted, Reason::TooManyCorrections, text.to_owned()),
+        Some((status, reason, message, _)) => {
+            (*status, Reason::TooManyCorrections, format!("{text}; the last time: {reason}: {message}"))
         }
     }
 }

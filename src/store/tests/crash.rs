@@ -288,6 +288,16 @@ fn each_operation_fails_once() {
     }
 }
 
+/// The names of the folders themselves: a script that finds them made, but not put on the disk.
+#[test]
+fn what_made_the_folders_may_have_failed() {
+    let script = ["one", "two"].map(|text| Op::Add { text: text.to_owned(), source: Source::File });
+    for at in 0..operations(&script) {
+        // Of what was not synced, this seed loses the folders.
+        Run::torture(&script, Fault::FailOnce(at), Some(9_967_498_506_544_721_536));
+    }
+}
+
 #[test]
 fn a_disk_that_fills_up_at_any_operation() {
     let script = everything();

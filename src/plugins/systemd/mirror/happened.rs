@@ -11,9 +11,9 @@ use crate::{
 
 impl Mirror {
     pub(super) fn changed(&mut self, path: &str, interface: &str, properties: &Properties, invalidated: &[String]) {
-        if interface == UNIT
-            && let Some(state) = properties.get("ActiveState").and_then(|state| <&str>::try_from(state).ok())
-        {
+        let state = properties.get("ActiveState").filter(|_| interface == UNIT);
+        let state = state.and_then(|state| <&str>::try_from(state).ok());
+        if let Some(state) = state {
             self.trigger_is(path, is_active(state));
         }
         let names = self.paths.get(path).cloned().unwrap_or_default();
@@ -29,6 +29,11 @@ impl Mirror {
                 (What::Kind, KindPart::cares_for)
             };
             self.dirty.insert(name.clone());
+            if matches!(state, Some("inactive" | "failed")) {
+                // On the way to an automatic restart systemd tells of the end and of the restart in one breath: what
+                // it answers now comes after both, and the end by itself is not told.
+                self.ask(name, What::Loaded);
+            }
             if invalidated.iter().any(|property| cares_for(property) || wanted.contains(property)) {
                 self.ask(name, what);
             }

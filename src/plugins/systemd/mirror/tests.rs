@@ -306,9 +306,31 @@ fn a_reload_is_held_and_told_once() {
     sim.reload();
     sim.set("a.service", "failed");
     sim.quiesce(&mut mirror);
-    // ListUnits, and four questions of each of the two: not one for each of systemd's signals.
-    assert_eq!(sim.served, 9);
+    // ListUnits, four questions of each of the two, and one for the end of a.service: not one for each of systemd's
+    // signals.
+    assert_eq!(sim.served, 10);
     assert_eq!((sim.batches, sim.model["a.service"].0.as_str()), (1, "failed"));
+}
+
+#[test]
+fn a_state_that_systemd_only_passes_through_is_not_told() {
+    let (mut sim, mut mirror) = start();
+    sim.set("a.service", "active");
+    mirror.watch(&interest(&BTreeSet::from(["a.service"])));
+    sim.quiesce(&mut mirror);
+    sim.batches = 0;
+    sim.set("a.service", "failed");
+    sim.set("a.service", "activating");
+    while !sim.bus.is_empty() {
+        sim.deliver(&mut mirror);
+        assert_ne!(sim.model["a.service"].0, "failed");
+    }
+    sim.quiesce(&mut mirror);
+    assert_eq!((sim.batches, sim.model["a.service"].0.as_str()), (1, "activating"));
+    // One that stays is told.
+    sim.set("a.service", "failed");
+    sim.quiesce(&mut mirror);
+    assert_eq!((sim.batches, sim.model["a.service"].0.as_str()), (2, "failed"));
 }
 
 #[test]
