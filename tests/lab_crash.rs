@@ -5,7 +5,7 @@
 
 use std::{fs, sync::mpsc, thread};
 
-use op_dbus_testkit::{Lab, STATE, STATE_DIR, STATE_FILE, path, quoted};
+use op_dbus_testkit::{Lab, STATE, STATE_DIR, STATE_FILE, quoted};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
