@@ -293,14 +293,14 @@ impl Core {
         // Whoever killed op-dbus may have done so after it wrote unit files and before systemd read them again.
         let writes_files = self.wanted.desired.units.values().any(|unit| unit.enabled.or(unit.masked).is_some());
         self.inventory.reload_owed = left == Left::Unfinished && writes_files;
-        if left != Left::Finished {
-            self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
-        } else {
+        if left == Left::Finished {
             self.state.observed_generation = self.wanted.generation;
             for track in self.tracks.values_mut() {
                 track.achieved = true;
                 track.observed_generation = self.wanted.generation;
             }
+        } else {
+            self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
         }
     }
 
