@@ -167,6 +167,7 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
         protected_units: own.into_iter().collect(),
         container_unit: config.container_unit().unwrap_or_default(),
         retry_unmet: false,
+        reload_owed: false,
     }
 }
 

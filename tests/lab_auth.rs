@@ -75,8 +75,9 @@ fn error(outcome: &Outcome) -> &str {
     named.split_once(": ").map_or(named, |(name, _)| name)
 }
 
-/// What no refused call may change.
+/// What no refused call may change, once the jobs of the tests before are over.
 fn untouched(lab: &Lab) -> [String; 3] {
+    lab.until(STATE, "org.opdbus.State", "CurrentJob", |value| *value == "/");
     [
         lab.get(STATE, "org.opdbus.State", "Generation").to_string(),
         lab.get(STATE, "org.opdbus.State", "JobsTotal").to_string(),

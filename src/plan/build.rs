@@ -139,7 +139,8 @@ impl Builder<'_> {
         let part = UnitPart::of(spec, assessment);
         let mut after = BTreeSet::new();
         if part.files.is_none() {
-            let stale = self.observed.units.get(&id.name).is_some_and(|facts| facts.need_daemon_reload);
+            let owed = self.inventory.reload_owed && (spec.enabled.is_some() || spec.masked.is_some());
+            let stale = owed || self.observed.units.get(&id.name).is_some_and(|facts| facts.need_daemon_reload);
             if stale && (part.starts || !part.properties.is_empty()) {
                 self.needs_reload.insert(id.name.clone());
             }
@@ -167,7 +168,8 @@ impl Builder<'_> {
     }
 
     fn add_reload(&mut self) {
-        if self.needs_reload.is_empty() {
+        let owed = self.inventory.reload_owed && self.observed.is_connected("systemd");
+        if self.needs_reload.is_empty() && !owed {
             return;
         }
         let is_files = |step: &&Step| matches!(step.action, Action::Unit(_, UnitOp::Files { .. }));

@@ -192,6 +192,9 @@ pub struct Inventory {
     /// Try also what systemd would skip, as far as it knows, for a condition that was not met the last time: it looks
     /// anew only when somebody starts the unit. For work that somebody asked for.
     pub retry_unmet: bool,
+    /// Unit files were written that systemd may not have read again since: op-dbus was killed, or a job cancelled,
+    /// before its daemon-reload.
+    pub reload_owed: bool,
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn inventory() -> Inventory {
         protected_units: vec!["own.service".to_owned()],
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
+        reload_owed: false,
     }
 }
 

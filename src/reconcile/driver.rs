@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Caller, Command, Core, CoreError, Effect, Hub, NewDesired, Notice, Now, PlanRequest,
+    Caller, Command, Core, CoreError, Effect, Hub, Left, NewDesired, Notice, Now, PlanRequest,
     generations::{self, Reply, Request},
     interest,
 };
@@ -31,7 +31,7 @@ pub(super) enum Input {
     /// The state file was read.
     File(StateFileEvent),
     /// The generation of before op-dbus's start.
-    Restored { new: NewDesired, reconcile: bool },
+    Restored { new: NewDesired, left: Left },
     /// A document was set.
     Desired { new: NewDesired, reply: Option<Reply> },
     /// The state file's standing.
@@ -222,7 +222,7 @@ impl Driver {
         match input {
             Input::Command(command) => self.command(command),
             Input::File(event) => self.ask(Request::File(event)),
-            Input::Restored { new, reconcile } => self.core.restore(new, reconcile, now()),
+            Input::Restored { new, left } => self.core.restore(new, left, now()),
             Input::Desired { new, reply } => {
                 let generation = new.generation;
                 let job = self.core.set_desired(new, now());

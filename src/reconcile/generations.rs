@@ -6,7 +6,7 @@ use std::{sync::Arc, thread};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ApplyOptions, Caller, CoreError, Fault, GenerationInfo, NewDesired,
+    ApplyOptions, Caller, CoreError, Fault, GenerationInfo, Left, NewDesired,
     driver::{Input, Inputs},
 };
 use crate::{
@@ -117,8 +117,12 @@ impl Generations {
                 own.source =
                     if found.info.source == Source::File.as_str() { StateSource::File } else { StateSource::Bus };
                 let caller = Caller { uid: found.info.uid, ..Caller::default() };
-                let reconcile = !found.finished_this_boot;
-                own.out.send(Input::Restored { new: own.new_desired(caller), reconcile });
+                let left = match (found.finished, found.finished_this_boot) {
+                    (_, true) => Left::Finished,
+                    (true, false) => Left::FinishedInEarlierBoot,
+                    (false, false) => Left::Unfinished,
+                };
+                own.out.send(Input::Restored { new: own.new_desired(caller), left });
             }
             Err(error) => tracing::error!(generation = own.number, error = %CoreError::from(error),
                 "the stored generation is not understood by this version; waiting for a new document"),

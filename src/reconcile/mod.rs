@@ -10,5 +10,5 @@ pub use command::{ApplyOptions, Caller, Command, CoreError, GenerationInfo, Hub,
 
 pub use driver::{Control, Handles, Parts, start};
 
-pub use self::core::{Core, Effect, NewDesired, Now, Settings, interest};
+pub use self::core::{Core, Effect, Left, NewDesired, Now, Settings, interest};
 pub use crate::desired::Fault;

@@ -11,7 +11,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
         Subject,
     },
-    plan::{Action, Plan, Step, StepId, backends},
+    plan::{Action, Plan, Step, StepId, UnitOp, backends},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -336,6 +336,13 @@ impl Core {
                     now.reason,
                     &now.message,
                 );
+            }
+        }
+        for (step, now) in changed.iter().filter_map(|id| run.step(*id)).filter(|(_, now)| now.state.is_final()) {
+            match step.action {
+                Action::Unit(_, UnitOp::Files { .. }) if now.wrote => self.inventory.reload_owed = true,
+                Action::ReloadSystemd if now.state == StepState::Done => self.inventory.reload_owed = false,
+                _ => {}
             }
         }
         let progress = run.progress();

@@ -219,6 +219,17 @@ pub struct Core {
     now: Now,
 }
 
+/// How a generation stood when op-dbus last ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Worked through, in this boot.
+    Finished,
+    /// Worked through, in an earlier boot.
+    FinishedInEarlierBoot,
+    /// A job for it was still to come, or in the middle of it.
+    Unfinished,
+}
+
 /// A generation as it comes to be the current one.
 #[derive(Debug, Clone)]
 pub struct NewDesired {
@@ -274,19 +285,22 @@ impl Core {
         self.numbers_asked = false;
     }
 
-    /// Takes up the generation that was current when op-dbus last ended. `reconcile`: on a new boot, or where its
-    /// job had not finished; otherwise the drift policy decides.
-    pub fn restore(&mut self, new: NewDesired, reconcile: bool, now: Now) {
+    /// Takes up the generation that was current when op-dbus last ended: reconciles it on a new boot, or where its job
+    /// had not finished; otherwise the drift policy decides.
+    pub fn restore(&mut self, new: NewDesired, left: Left, now: Now) {
         self.now = now;
         self.adopt(new);
-        if reconcile {
-            self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
-        } else {
+        // Whoever killed op-dbus may have done so after it wrote unit files and before systemd read them again.
+        let writes_files = self.wanted.desired.units.values().any(|unit| unit.enabled.or(unit.masked).is_some());
+        self.inventory.reload_owed = left == Left::Unfinished && writes_files;
+        if left == Left::Finished {
             self.state.observed_generation = self.wanted.generation;
             for track in self.tracks.values_mut() {
                 track.achieved = true;
                 track.observed_generation = self.wanted.generation;
             }
+        } else {
+            self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
         }
     }
 

@@ -44,6 +44,7 @@ impl Sim {
             protected_units: vec![],
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
+            reload_owed: false,
         };
         let core =
             Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc"]);
@@ -604,12 +605,12 @@ fn a_start_does_not_wait_for_a_job_that_has_nothing_to_do_with_it() {
 
 #[test]
 fn after_a_restart_the_generation_is_taken_up_or_left_to_the_drift_policy() {
-    for reconcile in [true, false] {
+    for (left, reconcile) in [(Left::Unfinished, true), (Left::FinishedInEarlierBoot, true), (Left::Finished, false)] {
         let mut sim = Sim::new(world_of_one_unit());
         sim.generation = 7;
         sim.document = Arc::new(one_unit(DriftPolicy::Report));
         let new = sim.new_desired();
-        sim.core.restore(new, reconcile, sim.now);
+        sim.core.restore(new, left, sim.now);
         sim.pump();
         sim.pass(60 * SECOND);
         let active = sim.world.units["a.service"].active_state == "active";
@@ -631,7 +632,7 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
     sim.generation = 7;
     sim.document = Arc::new(one_unit(DriftPolicy::Report));
     let new = sim.new_desired();
-    sim.core.restore(new, true, sim.now);
+    sim.core.restore(new, Left::Unfinished, sim.now);
     sim.pump();
     assert_eq!(sim.resource(&unit_a()).status, Status::Unknown);
     sim.connect("systemd");

@@ -254,7 +254,7 @@ fn what_is_seen_for_the_first_time_was_not_plugged_anew() {
     );
     sim.notices.clear();
     let new = sim.new_desired();
-    sim.core.restore(new, false, sim.now);
+    sim.core.restore(new, Left::Finished, sim.now);
     sim.pump();
     sim.connect("systemd");
     sim.connect("ovsdb");
@@ -295,7 +295,7 @@ fn a_generation_that_was_worked_through_before_a_restart_still_is() {
     );
     sim.generation = 7;
     let new = sim.new_desired();
-    sim.core.restore(new, false, sim.now);
+    sim.core.restore(new, Left::Finished, sim.now);
     sim.connect("systemd");
     sim.connect("ovsdb");
     sim.pump();
@@ -447,4 +447,53 @@ fn what_is_to_be_pruned_is_pruned_when_its_backend_is_back() {
     sim.pump();
     assert!(!sim.world.bridges.contains_key("br0"));
     assert_eq!(sim.finished, [(1, "partial", false), (1, "done", true)]);
+}
+
+/// The actions of a job, one after the other.
+fn actions(sim: &Sim, job: JobId) -> Vec<&'static str> {
+    sim.job(job).steps.values().map(|step| step.action).collect()
+}
+
+fn enabled_unit() -> Document {
+    let spec = UnitSpec { enabled: Some(true), ..UnitSpec::default() };
+    Document { units: [("a.service".into(), spec)].into(), ..Document::default() }
+}
+
+#[test]
+fn a_reload_that_a_cancelled_job_left_undone_is_the_next_jobs() {
+    let mut world = World::new(MACHINE);
+    world.add_unit("a.service", "disabled", "inactive");
+    let mut sim = Sim::new(world);
+    sim.hold = true;
+    let first = sim.set(&enabled_unit());
+    sim.pump();
+    sim.core.cancel(first, sim.now).unwrap();
+    sim.release();
+    assert_eq!(sim.world.units["a.service"].unit_file_state, "enabled", "it had begun");
+    let states: Vec<_> = sim.job(first).steps.values().map(|step| step.state).collect();
+    assert_eq!(states, [StepState::Done, StepState::Skipped]);
+    let second = sim.set(&enabled_unit());
+    sim.pump();
+    assert_eq!(actions(&sim, second), ["daemon-reload"]);
+    let third = sim.set(&enabled_unit());
+    sim.pump();
+    assert_eq!(actions(&sim, third), [""; 0]);
+    assert_eq!(sim.result(third), JobResult::Unchanged);
+}
+
+#[test]
+fn after_a_crash_systemd_is_had_to_read_its_files_and_on_a_new_boot_it_has() {
+    for (left, reloads) in [(Left::Unfinished, true), (Left::FinishedInEarlierBoot, false), (Left::Finished, false)] {
+        let mut world = World::new(MACHINE);
+        world.add_unit("a.service", "enabled", "inactive");
+        let mut sim = Sim::new(world);
+        sim.generation = 7;
+        sim.document = Arc::new(enabled_unit());
+        let new = sim.new_desired();
+        sim.core.restore(new, left, sim.now);
+        sim.pump();
+        sim.pass(60 * SECOND);
+        let reloaded = sim.view.jobs.keys().any(|job| actions(&sim, *job) == ["daemon-reload"]);
+        assert_eq!(reloaded, reloads, "{left:?}");
+    }
 }
