@@ -14,5 +14,6 @@ mod common;
 mod apply;
 mod contention;
 mod faults;
+mod fixpoint;
 mod mirror;
 mod peer;
