@@ -109,6 +109,7 @@ fn planned(document: &Document, watched: &Watched) -> Plan {
         protected_units: Vec::new(),
         container_unit: "lxc@%.service".to_owned(),
         retry_unmet: false,
+        reload_owed: false,
     };
     plan(&Desired::new(Arc::new(document.clone())), &observed, &inventory, None)
 }
