@@ -65,6 +65,18 @@ pub enum PluginEvent {
         /// Something was written to the backend (false where all was found as wanted).
         wrote: bool,
     },
+    /// How far a step has come that its backend tells the progress of (a download, a task). Each is a signal: not more
+    /// often than a few times a second.
+    Progress {
+        /// Of that job.
+        job: JobId,
+        /// That step.
+        step: StepId,
+        /// Share of it that is done, 0 to 1.
+        share: f64,
+        /// What it is doing, for people: the current package, the task's last line of log.
+        message: String,
+    },
 }
 
 /// A sender of events, tagged with the plugin's name.

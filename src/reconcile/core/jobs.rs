@@ -304,6 +304,17 @@ impl Core {
         self.show_steps(job, &changed);
     }
 
+    /// How far a step has come: on the job, and to the bus where it says something new.
+    pub(super) fn step_progress(&mut self, job: JobId, step: StepId, share: f64, message: String) {
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        let said = run.progressed(step, share, message);
+        let progress = run.progress();
+        self.change_job(job, |facts| facts.progress = progress);
+        if said {
+            self.show_steps(job, &[step]);
+        }
+    }
+
     /// Shows steps that changed: on the job, on their resources, to the bus and in the journal.
     fn show_steps(&mut self, job: JobId, changed: &[StepId]) {
         let Some(run) = self.runs.get(&job).filter(|_| !changed.is_empty()) else { return };

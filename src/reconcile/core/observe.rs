@@ -35,6 +35,7 @@ impl Core {
             PluginEvent::Step { job, step, state, reason, message, retry, wrote } => {
                 self.step_event(job, step, state, reason, message, retry, wrote);
             }
+            PluginEvent::Progress { job, step, share, message } => self.step_progress(job, step, share, message),
         }
     }
 
