@@ -325,7 +325,10 @@ impl Driver {
                     tokio::spawn(async move {
                         for result in futures::future::join_all(watches).await {
                             if let Err(error) = result {
-                                tracing::warn!(%error, generation, "not all of the generation's resources are mirrored");
+                                tracing::warn!(
+                                    generation,
+                                    "not all of the generation's resources are mirrored: {error}"
+                                );
                             }
                         }
                         inputs.send(Input::Watched(generation));

@@ -288,6 +288,22 @@ impl Core {
         }
     }
 
+    /// Told to end, and the time for it is over: what has begun goes on without op-dbus.
+    pub(super) fn abandon(&mut self) {
+        if self.end_at.is_none_or(|at| at > self.now.boot_usec) {
+            return;
+        }
+        self.end_at = None;
+        for job in self.runs.keys().copied().collect::<Vec<_>>() {
+            let Some(run) = self.runs.get_mut(&job) else { continue };
+            run.outstanding = 0;
+            for step in run.unanswered() {
+                let message = "op-dbus ended before it was through".to_owned();
+                self.step_event(job, step, StepState::Skipped, Reason::None, message, true, false);
+            }
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the fields of the event, taken apart by its one caller")]
     pub(super) fn step_event(
         &mut self,
