@@ -6,6 +6,7 @@
 mod facts;
 mod host_side;
 mod id;
+mod machine_link;
 mod publish;
 mod secret;
 mod snapshot;
@@ -16,6 +17,7 @@ pub use facts::{
     Runtime, StringMap, UnitFacts, UnitJob,
 };
 pub use host_side::host_side_names;
+pub use machine_link::machine_link;
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use publish::{Publisher, Reader};
 pub use secret::{REDACTED, is_secret_key, shown};
