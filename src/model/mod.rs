@@ -17,7 +17,9 @@ pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
     Runtime, StringMap, UnitFacts, UnitJob,
 };
-pub use guest::{ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, NodeFacts, StorageFacts};
+pub use guest::{
+    ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, NodeFacts, StorageFacts, UNFINISHED,
+};
 pub use host_side::host_side_names;
 pub use machine_link::machine_link;
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};

@@ -1,6 +1,7 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
 pub mod lxc;
+pub mod machined;
 pub mod ovsdb;
 #[cfg(test)]
 pub(crate) mod simulated;

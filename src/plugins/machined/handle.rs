@@ -4,18 +4,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zbus::Connection;
 
 use super::{call::CallError, transfer::TransferNews, world::World};
-use crate::{
-    model::Change,
-    plugins::{Interest, PluginError},
-};
+use crate::plugins::{Interest, PluginError};
 
 /// What the actor is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Mirror these from now on.
     Watch { interest: Interest, reply: oneshot::Sender<()> },
-    /// Read these once.
-    Look { interest: Interest, reply: oneshot::Sender<Result<Vec<Change>, PluginError>> },
     /// Tell of all transfers, as long as somebody listens; answered once the bus passes their signals on.
     Follow { news: mpsc::UnboundedSender<TransferNews>, reply: oneshot::Sender<()> },
     /// Read everything anew, tell the model, and answer with it.
@@ -44,10 +39,6 @@ impl Handle {
 
     pub(super) async fn watch(&self, interest: Interest) -> Result<(), CallError> {
         self.ask(|reply| Command::Watch { interest, reply }).await
-    }
-
-    pub(super) async fn look(&self, interest: Interest) -> Result<Vec<Change>, PluginError> {
-        self.ask(|reply| Command::Look { interest, reply }).await?
     }
 
     /// News of all transfers from now on.

@@ -35,7 +35,7 @@ pub(super) struct Settings {
     /// Its image is still being made: what is there of it is of no use.
     pub(super) unfinished: bool,
     /// What else the file says, in its order: section, key, value.
-    rest: Vec<(String, String, String)>,
+    pub(super) rest: Vec<(String, String, String)>,
 }
 
 /// A folder of the host that a container sees.
