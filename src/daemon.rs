@@ -20,6 +20,7 @@ use crate::{
     plugins::{
         Events, Plugin, PluginEvent,
         lxc::{BadPattern, Join},
+        machined::{Machined, MachinedConfig},
         ovsdb::{self, Ovsdb, Timing},
         systemd::{Systemd, SystemdConfig},
     },
@@ -78,7 +79,11 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     let (sender, events) = mpsc::unbounded_channel();
     let plugins = spawn_plugins(&settings, &machine_id, &sender);
     drop(sender);
-    let core = Core::new(core_settings(config), inventory, join, &PLUGINS);
+    let core_settings = reconcile::Settings {
+        has_runtime: plugins.iter().any(|plugin| plugin.name() == "lxc"),
+        ..core_settings(config)
+    };
+    let core = Core::new(core_settings, inventory, join, &PLUGINS);
     let (stop, stopped) = oneshot::channel::<()>();
     let rules = rules(config);
     let parts = Parts { core, plugins, events, store, rules: rules.clone() };
@@ -219,6 +224,8 @@ fn spawn_plugins(
     }
     if !settings.lxc {
         events("lxc").send(disabled());
+    } else if !session {
+        plugins.push(Arc::new(Machined::spawn(MachinedConfig::system(machine_id), events("lxc"))));
     }
     plugins
 }

@@ -7,7 +7,6 @@ use std::{
 
 use crate::model::{Name, host_side_names, machine_link};
 
-
 use super::document::{Common, Ensure, Want};
 
 /// The device inside that systemd-nspawn makes for the short form of a network, as it names its own.
@@ -256,6 +255,12 @@ impl ContainerSpec {
         }
         let veth = self.veth.clone().filter(|_| self.is_configured())?;
         Some([(MACHINE_DEVICE.to_owned(), veth)].into())
+    }
+
+    /// It names a bridge that it shall be on.
+    #[must_use]
+    pub fn is_on_bridge(&self) -> bool {
+        self.bridge.is_some() || self.networks.iter().flatten().any(|(_, network)| network.bridge.is_some())
     }
 
     /// It says more than which port and bridge it has and whether it runs: what only a runtime with an API can bring

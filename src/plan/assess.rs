@@ -1,5 +1,7 @@
 //! One resource: how it differs from the document, whether that can be mended, and whether it works.
 
+pub(super) mod machined;
+
 use std::sync::Arc;
 
 use super::{
@@ -43,9 +45,9 @@ impl Assessment {
     /// the port does not run. No failure and no drift; it is taken up once that changes.
     #[must_use]
     pub fn is_by_rights(&self) -> bool {
-        self.blocked
-            .as_ref()
-            .is_some_and(|(reason, _)| matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped))
+        self.blocked.as_ref().is_some_and(|(reason, _)| {
+            matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped | Reason::RestartNeeded)
+        })
     }
 
     fn block(&mut self, reason: Reason, message: impl Into<String>) {
@@ -312,7 +314,10 @@ pub fn container_port<'a>(
 
 /// The unit that runs a container: the one that was found, else what the configured template says.
 #[must_use]
-pub fn container_unit(id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+pub fn container_unit(doc: &Desired, id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+    if doc.containers.get(id).is_some_and(|spec| machined::is_machined(spec, inventory)) {
+        return machined::machine_unit(id);
+    }
     let found = observed.containers.get(id).map(|facts| facts.unit.as_str()).filter(|unit| !unit.is_empty());
     found.map_or_else(|| inventory.container_unit.replace('%', id).into(), Name::from)
 }
@@ -324,11 +329,14 @@ fn assess_container(
     observed: &Observed,
     inventory: &Inventory,
 ) -> Assessment {
+    if machined::is_machined(spec, inventory) {
+        return machined::assess(doc, id, spec, observed, inventory);
+    }
     let mut out = Assessment::default();
     let facts = observed.containers.get(id);
     out.present = facts.is_some();
     let running = facts.is_some_and(|facts| facts.running);
-    let unit = container_unit(id, observed, inventory);
+    let unit = container_unit(doc, id, observed, inventory);
     let unit_facts = observed.units.get(&unit);
     out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
     if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {

@@ -1,13 +1,15 @@
 //! From a document and what is observed to steps.
 
+mod machined;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
-    Action, BridgeOp, Desired, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp,
-    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports},
+    Action, BridgeOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp,
+    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{dependencies, order},
 };
 use crate::{
@@ -21,7 +23,7 @@ pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
     match id.kind {
         Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
-        Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
+        Kind::Container if doc.containers.get(&id.name).is_some_and(ContainerSpec::is_on_bridge) => {
             &["lxc", "systemd", "ovsdb"]
         }
         Kind::Container => &["lxc", "systemd"],
@@ -38,7 +40,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         // A container and its declared unit are one resource: what starts the one starts the other.
         let containers = scope.iter().filter(|id| id.kind == Kind::Container);
         let units: BTreeSet<_> =
-            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+            containers.map(|id| ResourceId::unit(container_unit(doc, &id.name, observed, inventory))).collect();
         dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
@@ -50,6 +52,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         reload: None,
         file_steps: BTreeMap::new(),
         needs_reload: BTreeSet::new(),
+        late_files: BTreeSet::new(),
     };
     let mut assessed = BTreeMap::new();
     for id in &ordered {
@@ -78,6 +81,10 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         let why = (Reason::DependencyFailed, format!("{id} waits for itself by way of what it comes after"));
         builder.push(id.clone(), Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
     }
+    if scope.is_none() && inventory.hand == Hand::Systemd {
+        builder.machine_templates();
+    }
+    builder.reload_late();
     if doc.prune && scope.is_none() {
         builder.prune();
     }
@@ -102,6 +109,8 @@ struct Builder<'a> {
     file_steps: BTreeMap<ResourceId, BTreeSet<StepId>>,
     /// Units that the reload is for.
     needs_reload: BTreeSet<Name>,
+    /// Steps on unit files that no other waits for, and the reload does not come before.
+    late_files: BTreeSet<StepId>,
 }
 
 impl Builder<'_> {
@@ -318,7 +327,10 @@ impl Builder<'_> {
 
     fn container(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
-        let unit = container_unit(&id.name, self.observed, self.inventory);
+        if is_machined(spec, self.inventory) {
+            return self.machined(id, spec, assessment, after);
+        }
+        let unit = container_unit(self.doc, &id.name, self.observed, self.inventory);
         let mut steps = BTreeSet::new();
         let running = assessment.differences.iter().any(|difference| difference.field == "running");
         let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());

@@ -11,6 +11,7 @@ mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use assess::machined::{machine_properties, machine_refusals, template_refusal};
 pub use assess::{Assessment, assess, container_port, container_unit};
 pub use build::{backends, plan};
 pub use desired::Desired;

@@ -134,7 +134,11 @@ impl Actor {
             self.connection.send_replace(None);
             self.tell_followers(&TransferNews::Gone);
             self.told = false;
-            self.failed(&CallError::Away(why));
+            self.failures += 1;
+            tracing::warn!(plugin = NAME, why, "the bus is out of reach");
+            let status =
+                if self.failures > QUIET_FAILURES { BackendStatus::Unavailable } else { BackendStatus::Connecting };
+            self.show(status, &why);
             let wait = self.wait();
             if let Err(ended) = self.meanwhile(tokio::time::sleep(wait)).await {
                 return ended;
@@ -248,30 +252,38 @@ impl Actor {
     fn read(&mut self, readout: Readout) {
         if let Ok(world) = &readout {
             self.failures = 0;
-            self.mirror.take(world.clone());
-            self.set_links_up();
-            if std::mem::replace(&mut self.told, true) {
-                let changes = self.mirror.changes();
-                if !changes.is_empty() {
-                    self.events.send(PluginEvent::Changes(changes));
-                }
-            } else {
-                self.found += 1;
-                self.events.send(PluginEvent::Reset(self.mirror.everything()));
-            }
             let message = if world.installed { "" } else { "systemd-machined is not installed" };
-            self.show(BackendStatus::Connected, message);
+            self.take(world.clone(), message);
+            self.set_links_up();
         }
         let served = std::mem::take(&mut self.served);
         answer(served, &readout);
     }
 
+    /// systemd-machined does not answer as it should. Containers that it has no hand in are no worse for that: the
+    /// backend stays, and what it has is what it had.
     fn failed(&mut self, error: &CallError) {
         self.failures += 1;
         tracing::warn!(plugin = NAME, %error, "systemd-machined is out of reach");
-        let status =
-            if self.failures > QUIET_FAILURES { BackendStatus::Unavailable } else { BackendStatus::Connecting };
-        self.show(status, &error.to_string());
+        if self.failures > QUIET_FAILURES {
+            let world = World { installed: false, ..self.mirror.world().clone() };
+            self.take(world, &format!("systemd-machined is out of reach: {error}"));
+        }
+    }
+
+    /// Tells the model how everything is.
+    fn take(&mut self, world: World, message: &str) {
+        self.mirror.take(world);
+        if std::mem::replace(&mut self.told, true) {
+            let changes = self.mirror.changes();
+            if !changes.is_empty() {
+                self.events.send(PluginEvent::Changes(changes));
+            }
+        } else {
+            self.found += 1;
+            self.events.send(PluginEvent::Reset(self.mirror.everything()));
+        }
+        self.show(BackendStatus::Connected, message);
     }
 
     fn answer_all(&mut self, readout: &Readout) {

@@ -2,17 +2,11 @@
 
 use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
-use zbus::{
-    Connection, Message, MessageStream, ObjectPath,
-    connection::Builder,
-    message::Type,
-};
+use zbus::{Connection, Message, MessageStream, ObjectPath, connection::Builder, message::Type};
 
 use super::{
     BusChoice,
-    call::{
-        CallError, DBUS, DBUS_PATH, IMPORTD, IMPORTD_MANAGER, MACHINED, MACHINED_MANAGER, SHORT, TRANSFER, call,
-    },
+    call::{CallError, DBUS, DBUS_PATH, IMPORTD, IMPORTD_MANAGER, MACHINED, MACHINED_MANAGER, SHORT, TRANSFER, call},
     transfer::TransferNews,
 };
 

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     model::{
-        Change, ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, Name, NodeFacts, Runtime, StorageFacts,
-        UNFINISHED,
+        Change, ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, Name, NodeFacts, Runtime,
+        StorageFacts, UNFINISHED,
     },
     plugins::Interest,
 };
@@ -136,11 +136,8 @@ fn cluster(world: &World) -> ClusterFacts {
     let kinds = world.images.values().map(|image| image.kind.clone()).collect();
     let templates = world.images.keys().map(|name| Name::from(name.as_str())).collect();
     let images = StorageFacts { available_bytes: 0, content: kinds, templates };
-    let node = NodeFacts {
-        online: world.installed,
-        bridges: None,
-        storages: BTreeMap::from([(String::new(), Some(images))]),
-    };
+    let node =
+        NodeFacts { online: world.installed, bridges: None, storages: BTreeMap::from([(String::new(), Some(images))]) };
     ClusterFacts { nodes: BTreeMap::from([(String::new(), node)]), ..ClusterFacts::default() }
 }
 

@@ -90,11 +90,7 @@ impl Machined {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (connected, connection) = channel::channel(None);
         let store = Arc::new(Store::new(&config.settings, &config.machine_id));
-        let steps = Context {
-            handle: Handle::new(commands, connection),
-            events: events.clone(),
-            store: store.clone(),
-        };
+        let steps = Context { handle: Handle::new(commands, connection), events: events.clone(), store: store.clone() };
         Actor::spawn(config, store, events, receiver, connected);
         Self { steps }
     }

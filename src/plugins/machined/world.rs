@@ -94,9 +94,7 @@ fn images(reply: &zbus::Message) -> Result<BTreeMap<String, Image>, CallError> {
     let body = reply.body();
     let listed: Vec<ListedImage<'_>> = body.deserialize()?;
     let shown = listed.into_iter().filter(|(name, ..)| !name.starts_with('.'));
-    Ok(shown
-        .map(|(name, kind, read_only, ..)| (name.to_owned(), Image { kind: kind.to_owned(), read_only }))
-        .collect())
+    Ok(shown.map(|(name, kind, read_only, ..)| (name.to_owned(), Image { kind: kind.to_owned(), read_only })).collect())
 }
 
 async fn machine(connection: &Connection, path: &str) -> Result<Machine, CallError> {

@@ -64,7 +64,7 @@ impl Core {
 
     /// The state of a backend. lxc has none of its own: containers are known as far as systemd is.
     fn backend(&mut self, plugin: &'static str, backend: Backend) {
-        if plugin == "systemd" && self.backings.contains_key("lxc") {
+        if plugin == "systemd" && !self.settings.has_runtime && self.backings.contains_key("lxc") {
             let joined = Backend { version: String::new(), ..backend.clone() };
             self.take_backend("lxc", joined);
         }
@@ -260,7 +260,7 @@ impl Core {
 
     /// The container units, found or declared, that a unit's change concerns.
     pub(super) fn container_unit(&self, id: &Name) -> Name {
-        container_unit(id, &self.view.observed, &self.inventory)
+        container_unit(&self.wanted.desired, id, &self.view.observed, &self.inventory)
     }
 
     /// Whether that resource is observed to be there.

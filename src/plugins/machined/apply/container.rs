@@ -27,7 +27,9 @@ async fn try_create(context: &Context, id: &Name, spec: &ContainerSpec, report: 
     let is_there = world.images.contains_key(&**id);
     if is_there && !was_unfinished {
         // Made by a try whose answer was lost, or by somebody else meanwhile: taken as it is.
-        let wrote = write_settings(context, id, wanted::settings(id, spec, there.or_else(|| Some(Settings::default())))).await?;
+        let wrote =
+            write_settings(context, id, wanted::settings(id, spec, there.or_else(|| Some(Settings::default()))))
+                .await?;
         context.handle.read().await?;
         return Ok(Outcome::done(wrote));
     }
@@ -159,9 +161,7 @@ async fn remove_settings(context: &Context, id: &str) -> Result<bool> {
     on_disk(tokio::task::spawn_blocking(move || store.remove(&id)).await)
 }
 
-fn on_disk(
-    ended: std::result::Result<std::result::Result<bool, StoreError>, tokio::task::JoinError>,
-) -> Result<bool> {
+fn on_disk(ended: std::result::Result<std::result::Result<bool, StoreError>, tokio::task::JoinError>) -> Result<bool> {
     match ended {
         Ok(result) => Ok(result?),
         Err(error) => Err(Outcome::failed(Reason::Internal, error.to_string())),

@@ -65,7 +65,9 @@ async fn try_fetch(context: &Context, name: &Name, spec: &TemplateSpec, report: 
             let outcome = failed(Reason::Refused, format!("the image {name} cannot be had: {why}"));
             return Ok(if passing { outcome.worth_a_retry() } else { outcome });
         }
-        End::Cancelled => return Ok(failed(Reason::JobCancelled, format!("somebody cancelled the transfer of {name}"))),
+        End::Cancelled => {
+            return Ok(failed(Reason::JobCancelled, format!("somebody cancelled the transfer of {name}")));
+        }
         End::Gone => {
             let why = format!("systemd-importd ended before the image {name} was there");
             return Ok(failed(Reason::BackendAway, why).worth_a_retry());
@@ -178,7 +180,9 @@ mod tests {
         // FIPS 180-2, appendix B.1 and C.1.
         let short = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let long = "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
-        for checksum in [None, Some(short.to_owned()), Some(short.to_uppercase().replace("SHA", "sha")), Some(long.to_owned())] {
+        for checksum in
+            [None, Some(short.to_owned()), Some(short.to_uppercase().replace("SHA", "sha")), Some(long.to_owned())]
+        {
             let mut text = String::new();
             open(path, checksum).await.unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "abc", "from its beginning");

@@ -53,7 +53,10 @@ mod tests {
         spec.bridge = None;
         spec.mounts = [("/more".to_owned(), folder("/srv/b"))].into();
         let second = settings("web", &spec, Some(first.clone()));
-        assert_eq!((&second.hostname, second.private_users, &second.links), (&first.hostname, Some(false), &first.links));
+        assert_eq!(
+            (&second.hostname, second.private_users, &second.links),
+            (&first.hostname, Some(false), &first.links)
+        );
         assert_eq!(second.binds.keys().collect::<Vec<_>>(), ["/data", "/more"]);
     }
 }
