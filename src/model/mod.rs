@@ -20,7 +20,7 @@ pub use facts::{
 pub use guest::{
     ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, NodeFacts, StorageFacts, UNFINISHED,
 };
-pub use host_side::host_side_names;
+pub use host_side::{host_side_names, host_side_of};
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use machine_link::machine_link;
 pub use publish::{Publisher, Reader};
