@@ -93,7 +93,8 @@ fn fingerprint() -> String {
     let pem = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
     let pem = pem.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("BEGIN CERTIFICATE")));
     let pem = pem.last().expect("the fake has a certificate");
-    let script = "import ssl,hashlib,sys;print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(open(sys.argv[1]).read())).hexdigest())";
+    let script =
+        "import ssl,hashlib,sys;print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(open(sys.argv[1]).read())).hexdigest())";
     let output = Command::new("python3").args(["-c", script, pem.to_str().unwrap()]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -483,8 +484,9 @@ fn three_hundred_are_seen_and_a_no_op_costs_one_list() {
         let all = |count: &Value| *count == 300;
         lab.until(LXC, PLUGIN, "Resources", all);
         println!("300 containers with {latency} s latency are seen {:?} after the restart began", started.elapsed());
-        let entries: Vec<Value> =
-            (0..300).map(|number| json!({ "id": (1000 + number).to_string(), "running": true, "memory_mib": 512 })).collect();
+        let entries: Vec<Value> = (0..300)
+            .map(|number| json!({ "id": (1000 + number).to_string(), "running": true, "memory_mib": 512 }))
+            .collect();
         set(&lab, &document(&entries), "unchanged");
         lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
     }
