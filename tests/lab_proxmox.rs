@@ -292,9 +292,10 @@ fn what_is_hot_is_applied_and_what_is_not_waits() {
     lab.until(&container(101), RESOURCE, "Status", |status| status == "drifted");
     entry["drift"] = json!("enforce");
     set(&lab, &document(&[entry.clone()]), "done");
+    let mut signals = lab.signals();
     fake.tell(json!(["set", 101, { "memory": 256 }]));
-    lab.until(&container(101), RESOURCE, "Status", |status| status == "drifted");
-    lab.until(&container(101), RESOURCE, "Status", |status| status == "in-sync");
+    let finished = signals.until("JobFinished", |signal| signal.member == "JobFinished");
+    assert_eq!(lab.get(finished.arguments[1].as_str().unwrap(), JOB, "Kind"), "drift");
     assert_eq!(fake.config(101)["memory"], 1024);
     // A protected one is not destroyed.
     fake.tell(json!(["set", 101, { "protection": 1 }]));
@@ -403,6 +404,57 @@ fn each_fault_leads_where_it_should() {
     lab.set_desired_state(&document(&[more.clone()]));
     reconciled(101);
     assert_eq!(fake.config(101)["memory"], 901);
+}
+
+#[test]
+fn slow_and_warning_tasks_and_a_flaky_network_end_well() {
+    let Some((lab, fake)) = enter() else { return };
+    // A slow one, whose log shows on the job meanwhile.
+    fake.tell(json!(["secs", "create", 2]));
+    let reply = lab.call(STATE, FACE, "SetDesiredState", &["s", &document(&[made(101, "warp")]).to_string()]);
+    let job = reply[1].as_str().unwrap().to_owned();
+    lab.until(&job, JOB, "Progress", |progress| progress.as_f64().unwrap() > 0.0);
+    assert_eq!(lab.wait(&job), "done");
+    // Connections that drop at random, and answers that come late.
+    fake.tell(json!(["flaky_network", { "drop_rate": 0.2, "seed": 7 }]));
+    let mut entry = made(102, "xray");
+    entry["memory_mib"] = json!(640);
+    lab.set_desired_state(&document(&[made(101, "warp"), entry]));
+    lab.until(&container(102), RESOURCE, "Status", |status| status == "in-sync");
+    lab.until(&container(102), CONTAINER, "Running", |running| *running == true);
+    fake.tell(json!(["flaky_network", { "drop_rate": 0.0 }]));
+    assert_eq!(fake.config(102)["memory"], 640);
+    let creates = fake.writes().into_iter().filter(|call| call == "POST /nodes/pve1/lxc").count();
+    assert_eq!(creates, 2, "each is made once");
+}
+
+#[test]
+fn clones_and_templates_are_made_of_one_another() {
+    let Some((lab, fake)) = enter() else { return };
+    let mut base = made(900, "base");
+    base["running"] = json!(false);
+    base.as_object_mut().unwrap().remove("running");
+    base["template"] = json!(true);
+    let clone = json!({
+        "id": "101", "hostname": "warp", "from": { "clone": "900", "full": true, "size_gib": 10 }, "memory_mib": 768,
+        "running": true
+    });
+    set(&lab, &document(&[base, clone]), "done");
+    assert_eq!(fake.config(900)["template"], 1);
+    let config = fake.config(101);
+    assert_eq!(
+        (&config["hostname"], &config["memory"], &config["status"]),
+        (&json!("warp"), &json!(768), &json!("running"))
+    );
+    assert!(config["rootfs"].as_str().unwrap().contains("size=10G"), "{config}");
+    // A template that is not there is fetched first.
+    let mut entry = made(102, "xray");
+    entry["from"]["template"] = json!("local:vztmpl/fetched.tar.zst");
+    let mut wanted = document(&[entry]);
+    wanted["lxc"]["templates"] = json!([{ "name": "fetched.tar.zst", "url": "https://example.org/fetched.tar.zst" }]);
+    set(&lab, &wanted, "done");
+    assert_eq!(fake.config(102)["status"], "running");
+    assert!(fake.writes().contains(&"POST /nodes/pve1/storage/local/download-url".to_owned()));
 }
 
 #[test]

@@ -300,7 +300,9 @@ impl Actor {
                 }
             }
         }
-        mirror::read_settings(client, &mut guests, anew).await?;
+        let named = &self.interest.containers;
+        let closely = |id: &Name| !all || named.contains_key(id);
+        mirror::read_settings(client, &mut guests, anew, closely).await?;
         let cluster = mirror::cluster(client, &self.settings, &self.interest, &listed, self.rights.clone()).await;
         self.listed = listed.guests;
         Ok((guests, Arc::new(cluster)))
