@@ -27,7 +27,9 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
-        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => "containers",
+        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
+            "containers"
+        }
         other => panic!("{other} has no section"),
     };
     let name = match definition {

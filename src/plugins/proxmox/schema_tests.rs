@@ -105,7 +105,8 @@ fn check(rule: &Value, value: &str) -> Result<(), String> {
     {
         return Err("out of range".to_owned());
     }
-    if number("maxLength").is_some_and(|most| value.chars().count() as f64 > most) {
+    let length = u32::try_from(value.chars().count()).unwrap();
+    if number("maxLength").is_some_and(|most| f64::from(length) > most) {
         return Err("too long".to_owned());
     }
     if let Some(words) = rule.get("enum").and_then(Value::as_array)
