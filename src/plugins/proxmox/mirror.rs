@@ -113,7 +113,7 @@ pub(super) async fn read_settings(
     client: &Client,
     guests: &mut Guests,
     ids: impl IntoIterator<Item = Name>,
-    closely: impl Fn(&Name) -> bool,
+    closely: bool,
 ) -> Result<(), ApiError> {
     let wanted: Vec<(Name, GuestFacts)> = ids
         .into_iter()
@@ -122,12 +122,9 @@ pub(super) async fn read_settings(
             Some((id, guest))
         })
         .collect();
-    let reads = wanted.into_iter().map(|(id, guest)| {
-        let closely = closely(&id);
-        async move {
-            let read = read_one(client, &id, &guest, closely).await;
-            (id, read)
-        }
+    let reads = wanted.into_iter().map(|(id, guest)| async move {
+        let read = read_one(client, &id, &guest, closely).await;
+        (id, read)
     });
     let mut reads = stream::iter(reads).buffer_unordered(CONFIGS_AT_ONCE);
     while let Some((id, read)) = reads.next().await {
