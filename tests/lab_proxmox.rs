@@ -433,6 +433,12 @@ fn slow_and_warning_tasks_and_a_flaky_network_end_well() {
     let job = reply[1].as_str().unwrap().to_owned();
     lab.until(&job, JOB, "Progress", |progress| progress.as_f64().unwrap() > 0.0);
     assert_eq!(lab.wait(&job), "done");
+    // One that ends with warnings: done, and they are said.
+    fake.tell(&json!(["warn_next", "vzstart"]));
+    fake.tell(&json!(["status", 101, "stopped"]));
+    lab.until(&container(101), CONTAINER, "Running", |running| *running == false);
+    let job = set(&lab, &document(&[made(101, "warp")]), "done");
+    assert!(lab.get(&job, JOB, "Steps").to_string().contains("WARNINGS: 1"), "{}", message(&lab, &job));
     // Connections that drop at random, and answers that come late.
     fake.tell(&json!(["flaky_network", { "drop_rate": 0.2, "seed": 7 }]));
     let mut entry = made(102, "xray");
