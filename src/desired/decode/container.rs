@@ -86,7 +86,10 @@ pub(super) fn container(
         tags: fields.read("tags", |node, at, faults| {
             set(node, at, faults, |node, at, faults| spelt(node, &spelling::TAG, at, faults))
         }),
-        description: fields.want("description", |node, at, faults| spelt(node, &spelling::TEXT, at, faults)),
+        description: fields.want("description", |node, at, faults| {
+            // Runtimes keep lines, and know of no line break after the last.
+            spelt(node, &spelling::TEXT, at, faults).map(|text| text.trim_end_matches('\n').to_owned())
+        }),
         pool: fields.read("pool", |node, at, faults| spelt(node, &spelling::POOL, at, faults)),
         node: fields.read("node", |node, at, faults| spelt(node, &spelling::NODE, at, faults)),
         template: fields.read("template", boolean).unwrap_or_default(),
@@ -155,13 +158,13 @@ fn source(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Container
             .read("password_credential", |node, at, faults| spelt(node, &spelling::CREDENTIAL, at, faults)),
     };
     let both = fields.has("template") && fields.has("clone");
-    let none = !fields.has("template") && !fields.has("clone");
+    let neither = !fields.has("template") && !fields.has("clone");
     fields.close();
     if both {
         faults.add(at, code::OUT_OF_RANGE, || {
             "a container is made from a template, or is the clone of another: take template or clone away".to_owned()
         });
-    } else if none {
+    } else if neither {
         faults.add(at, code::MISSING_FIELD, || {
             "says neither template nor clone: name what the container is made from".to_owned()
         });
