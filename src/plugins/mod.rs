@@ -65,6 +65,18 @@ pub enum PluginEvent {
         /// Something was written to the backend (false where all was found as wanted).
         wrote: bool,
     },
+    /// How far a step has come that its backend tells the progress of (a download, a task). Each is a signal: not more
+    /// often than a few times a second.
+    Progress {
+        /// Of that job.
+        job: JobId,
+        /// That step.
+        step: StepId,
+        /// Share of it that is done, 0 to 1.
+        share: f64,
+        /// What it is doing, for people: the current package, the task's last line of log.
+        message: String,
+    },
 }
 
 /// A sender of events, tagged with the plugin's name.
@@ -126,7 +138,8 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// While the backend is away it answers at once and mirrors when it is back.
     fn watch(&self, interest: Interest) -> BoxFuture<'static, Result<(), PluginError>>;
 
-    /// Reads the facts of what the interest names, once, and mirrors nothing more than before.
+    /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
+    /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.

@@ -162,7 +162,10 @@ impl World {
                 unit.active_state = "active".to_owned();
                 if let Some((port, bridge)) = self.hooks.get(name).cloned() {
                     self.remove_port(&port);
-                    self.add_port(&bridge, &port, "");
+                    // A hook cannot plug it into a bridge that is gone.
+                    if self.bridges.contains_key(&bridge) {
+                        self.add_port(&bridge, &port, "");
+                    }
                 }
             }
             UnitOp::Files { unmask, enable, mask } => {

@@ -278,10 +278,10 @@ impl Driver {
     fn plan(&self, request: PlanRequest) {
         let observed = self.publisher.reader().current().observed.clone();
         let inventory = on_behalf(self.core.inventory(), &request.caller);
-        let systemd = self.plugins.get("systemd").cloned();
+        let plugins = self.plugins.values().cloned().collect();
         tokio::spawn(async move {
             let PlanRequest { document, mut reply, .. } = request;
-            let work = plan_unmirrored(document, observed, inventory, systemd);
+            let work = plan_unmirrored(document, observed, inventory, plugins);
             tokio::select! {
                 plan = work => drop(reply.send(plan)),
                 // Whoever asked has gone: so does the work.
@@ -325,7 +325,10 @@ impl Driver {
                     tokio::spawn(async move {
                         for result in futures::future::join_all(watches).await {
                             if let Err(error) = result {
-                                tracing::warn!(%error, generation, "not all of the generation's resources are mirrored");
+                                tracing::warn!(
+                                    generation,
+                                    "not all of the generation's resources are mirrored: {error}"
+                                );
                             }
                         }
                         inputs.send(Input::Watched(generation));
@@ -376,7 +379,7 @@ async fn plan_unmirrored(
     document: Arc<Document>,
     mut observed: Observed,
     inventory: Inventory,
-    systemd: Option<Arc<dyn Plugin>>,
+    plugins: Vec<Arc<dyn Plugin>>,
 ) -> Result<Arc<Plan>, CoreError> {
     let desired = Desired::new(document);
     let mut interest = interest(&desired, &observed, &inventory);
@@ -384,8 +387,12 @@ async fn plan_unmirrored(
         None => true,
         Some(facts) => properties.iter().any(|property| !facts.properties.contains_key(property)),
     });
-    if let Some(systemd) = systemd.filter(|_| !interest.units.is_empty() && observed.is_connected("systemd")) {
-        overlay(&mut observed, systemd.look(interest).await?);
+    if interest != Interest::default() {
+        let connected = plugins.iter().filter(|plugin| observed.is_connected(plugin.name()));
+        let looks: Vec<_> = connected.map(|plugin| plugin.look(interest.clone())).collect();
+        for changes in futures::future::try_join_all(looks).await? {
+            overlay(&mut observed, changes);
+        }
     }
     let planned = tokio::task::spawn_blocking(move || plan(&desired, &observed, &inventory, None)).await;
     planned.map(Arc::new).map_err(|error| CoreError::Failed(error.to_string()))

@@ -288,6 +288,22 @@ impl Core {
         }
     }
 
+    /// Told to end, and the time for it is over: what has begun goes on without op-dbus.
+    pub(super) fn abandon(&mut self) {
+        if self.end_at.is_none_or(|at| at > self.now.boot_usec) {
+            return;
+        }
+        self.end_at = None;
+        for job in self.runs.keys().copied().collect::<Vec<_>>() {
+            let Some(run) = self.runs.get_mut(&job) else { continue };
+            run.outstanding = 0;
+            for step in run.unanswered() {
+                let message = "op-dbus ended before it was through".to_owned();
+                self.step_event(job, step, StepState::Skipped, Reason::None, message, true, false);
+            }
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the fields of the event, taken apart by its one caller")]
     pub(super) fn step_event(
         &mut self,
@@ -302,6 +318,17 @@ impl Core {
         let Some(run) = self.runs.get_mut(&job) else { return };
         let changed = run.set(step, state, reason, message, retry, wrote);
         self.show_steps(job, &changed);
+    }
+
+    /// How far a step has come: on the job, and to the bus where it says something new.
+    pub(super) fn step_progress(&mut self, job: JobId, step: StepId, share: f64, message: String) {
+        let Some(run) = self.runs.get_mut(&job) else { return };
+        let said = run.progressed(step, share, message);
+        let progress = run.progress();
+        self.change_job(job, |facts| facts.progress = progress);
+        if said {
+            self.show_steps(job, &[step]);
+        }
     }
 
     /// Shows steps that changed: on the job, on their resources, to the bus and in the journal.

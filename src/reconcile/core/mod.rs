@@ -55,6 +55,9 @@ pub struct Settings {
     pub retry_last: u64,
     /// How long the first job after op-dbus's start waits for backends that have not answered yet.
     pub start_grace: u64,
+    /// How long op-dbus, told to end, waits for steps that have begun. systemd goes on with a start by itself, and what
+    /// was not seen to its end is planned afresh at the next start.
+    pub end_grace: u64,
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             retry_first: SECOND / 4,
             retry_last: 60 * SECOND,
             start_grace: 5 * SECOND,
+            end_grace: 15 * SECOND,
         }
     }
 }
@@ -215,6 +219,8 @@ pub struct Core {
     /// When the first job shall start although not all backends have answered.
     start_job_at: Option<u64>,
     shutting_down: bool,
+    /// When op-dbus, told to end, waits no longer.
+    end_at: Option<u64>,
     effects: Vec<Effect>,
     now: Now,
 }
@@ -270,6 +276,7 @@ impl Core {
             numbers_asked: false,
             start_job_at: None,
             shutting_down: false,
+            end_at: None,
             effects: Vec::new(),
             now: Now::default(),
         }
@@ -380,6 +387,7 @@ impl Core {
     pub fn shut_down(&mut self, now: Now) {
         self.now = now;
         self.shutting_down = true;
+        self.end_at.get_or_insert(now.boot_usec + self.settings.end_grace);
         for job in self.runs.keys().copied().collect::<Vec<_>>() {
             self.stop(job, JobResult::Cancelled);
         }
@@ -407,6 +415,7 @@ impl Core {
     /// start. Then takes the snapshot and the effects.
     pub fn settle(&mut self) -> (Snapshot, Vec<Effect>) {
         self.start_first_job();
+        self.abandon();
         self.expire_backends();
         self.join_containers();
         self.judge();
@@ -425,7 +434,7 @@ impl Core {
         let away = self.backings.values().filter(|backing| !backing.unknown).filter_map(|backing| backing.away_since);
         let away = away.map(|since| since + self.settings.away_grace).min();
         let old = self.finished.front().map(|(at, _)| at + self.settings.job_age);
-        [away, self.next_due(), self.start_job_at, old].into_iter().flatten().min()
+        [away, self.next_due(), self.start_job_at, self.end_at, old].into_iter().flatten().min()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Core, Now};
 use crate::{
     model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId},
-    plan::container_unit,
+    plan::{backends, container_unit},
     plugins::PluginEvent,
 };
 
@@ -35,6 +35,7 @@ impl Core {
             PluginEvent::Step { job, step, state, reason, message, retry, wrote } => {
                 self.step_event(job, step, state, reason, message, retry, wrote);
             }
+            PluginEvent::Progress { job, step, share, message } => self.step_progress(job, step, share, message),
         }
     }
 
@@ -112,15 +113,11 @@ impl Core {
         }
     }
 
+    /// What stands on that backend is judged anew.
     fn mark_plugin_dirty(&mut self, plugin: &str) {
-        let kinds: &[Kind] = match plugin {
-            "systemd" => &[Kind::Unit, Kind::Container],
-            "lxc" => &[Kind::Container],
-            _ => &[Kind::Bridge, Kind::Port, Kind::Container],
-        };
-        let all = self.view.resources.keys().filter(|id| kinds.contains(&id.kind)).cloned();
-        self.dirty.extend(all);
-        self.dirty.extend(self.wanted.desired.resources().filter(|id| kinds.contains(&id.kind)));
+        let desired = &self.wanted.desired;
+        let shown = self.view.resources.keys().cloned();
+        self.dirty.extend(shown.chain(desired.resources()).filter(|id| backends(desired, id).contains(&plugin)));
     }
 
     /// Replaces all that a plugin mirrors: what is not named is gone.
@@ -128,11 +125,13 @@ impl Core {
         let named: BTreeSet<ResourceId> = changes.iter().map(Change::id).collect();
         let observed = &self.view.observed;
         let mut gone = Vec::new();
-        if plugin == "systemd" {
-            gone.extend(observed.units.keys().cloned().map(Change::UnitGone));
-        } else {
-            gone.extend(observed.bridges.keys().cloned().map(Change::BridgeGone));
-            gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
+        match plugin {
+            "systemd" => gone.extend(observed.units.keys().cloned().map(Change::UnitGone)),
+            "ovsdb" => {
+                gone.extend(observed.bridges.keys().cloned().map(Change::BridgeGone));
+                gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
+            }
+            _ => {}
         }
         gone.retain(|change| !named.contains(&change.id()));
         for change in gone.into_iter().chain(changes) {

@@ -32,6 +32,8 @@ pub(super) struct RunStep {
     pub(super) message: String,
     pub(super) retry: bool,
     pub(super) wrote: bool,
+    /// How much of it is done, 0 to 1, as far as its plugin tells.
+    share: f64,
     /// Handed to its plugin.
     given: bool,
     /// Steps before it that are not done.
@@ -97,6 +99,7 @@ impl Run {
                 message: String::new(),
                 retry: false,
                 wrote: false,
+                share: 0.0,
                 given: false,
                 waits: step.after.len(),
             });
@@ -261,10 +264,22 @@ impl Run {
         matches!(self.stage, Stage::Running) && self.open == 0 && self.outstanding == 0
     }
 
-    /// Share of steps that are final.
+    /// Takes note of how far an open step has come. Whether what it says for people is new.
+    pub(super) fn progressed(&mut self, id: StepId, share: f64, message: String) -> bool {
+        let Some(step) = self.step_mut(id).filter(|step| !step.state.is_final()) else { return false };
+        if share.is_finite() {
+            step.share = share.clamp(0.0, 1.0);
+        }
+        let new = step.message != message;
+        step.message = message;
+        new
+    }
+
+    /// Share of the work that is done: each step counts the same.
     pub(super) fn progress(&self) -> f64 {
         let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-        if self.steps.is_empty() { 0.0 } else { count(self.steps.len() - self.open) / count(self.steps.len()) }
+        let done: f64 = self.steps.iter().map(|step| if step.state.is_final() { 1.0 } else { step.share }).sum();
+        if self.steps.is_empty() { 0.0 } else { done / count(self.steps.len()) }
     }
 
     /// All open steps are written and verify.

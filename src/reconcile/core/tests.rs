@@ -500,6 +500,36 @@ fn a_condition_that_was_not_met_is_looked_at_anew_when_somebody_asks() {
     assert_eq!(sim.result(job), JobResult::Done);
 }
 
+#[test]
+fn how_far_a_step_has_come_shows_on_its_job() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.hold = true;
+    let job = sim.set(&one_unit(DriftPolicy::Report));
+    sim.pump();
+    let mut told = |share: f64, message: &str| {
+        let event = PluginEvent::Progress { job, step: 1, share, message: message.to_owned() };
+        sim.core.plugin_event("systemd", event, sim.now);
+        sim.notices.clear();
+        sim.pump();
+        let facts = sim.job(job);
+        let signals = sim.notices.iter().filter(|notice| matches!(notice, Notice::StepChanged { .. })).count();
+        (facts.progress, facts.steps[&1].message.clone(), signals)
+    };
+    assert_eq!(told(0.25, "unpacking"), (0.25, "unpacking".to_owned(), 1));
+    assert_eq!(told(0.5, "unpacking"), (0.5, "unpacking".to_owned(), 0), "no news for people");
+    // A backend may say anything.
+    assert_eq!(told(f64::NAN, "unpacking"), (0.5, "unpacking".to_owned(), 0));
+    assert_eq!(told(7.0, "unpacking"), (1.0, "unpacking".to_owned(), 0));
+    sim.release();
+    let facts = sim.job(job);
+    assert_eq!((facts.progress, facts.result), (1.0, Some(JobResult::Done)));
+    let late = PluginEvent::Progress { job, step: 1, share: 0.1, message: "late".to_owned() };
+    sim.core.plugin_event("systemd", late, sim.now);
+    sim.pump();
+    let facts = sim.job(job);
+    assert_eq!((facts.progress, facts.steps[&1].message.as_str()), (1.0, ""));
+}
+
 fn world_with_container(hook: bool) -> World {
     let mut world = World::new(MACHINE);
     world.add_bridge("ovsbr0");

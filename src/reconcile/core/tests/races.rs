@@ -151,6 +151,24 @@ fn no_start_begins_once_op_dbus_ends() {
 }
 
 #[test]
+fn an_end_does_not_wait_for_ever_for_a_step_that_has_begun() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.hold = true;
+    let job = sim.set(&one_unit(DriftPolicy::Report));
+    sim.pump();
+    sim.core.shut_down(sim.now);
+    sim.pump();
+    sim.pass(Settings::default().end_grace - 1);
+    assert!(!sim.core.is_idle());
+    sim.pass(1);
+    assert!(sim.core.is_idle());
+    assert_eq!(sim.result(job), JobResult::Cancelled);
+    assert_eq!(sim.job(job).steps[&1].state, StepState::Skipped);
+    // It is taken up at the next start.
+    assert_eq!(sim.finished.last(), Some(&(1, "cancelled", false)));
+}
+
+#[test]
 fn a_plugin_that_never_says_a_word_fails_its_steps() {
     let mut sim = Sim::new(world_of_one_unit());
     sim.hold = true;
