@@ -88,7 +88,7 @@ fn every_file_is_nix() {
         let entries = fs::read_dir(Path::new(CHECKOUT).join(folder)).unwrap();
         files.extend(entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap())));
     }
-    for file in files.iter().filter(|file| file.ends_with(".nix")) {
+    for file in files.iter().filter(|file| file.rsplit('.').next() == Some("nix")) {
         lab.run(&["nix-instantiate", "--parse", Path::new(CHECKOUT).join(file).to_str().unwrap()]);
     }
 }

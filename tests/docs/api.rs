@@ -8,21 +8,21 @@ use crate::markdown;
 
 /// One argument of a method or signal.
 #[derive(Debug)]
-struct Argument {
-    name: String,
-    signature: String,
-    out: bool,
+pub struct Argument {
+    pub name: String,
+    pub signature: String,
+    pub out: bool,
 }
 
 /// Anything of the contract that bears a comment.
 #[derive(Debug)]
-struct Item {
-    tag: String,
-    name: String,
-    text: String,
-    signature: String,
-    changes: String,
-    arguments: Vec<Argument>,
+pub struct Item {
+    pub tag: String,
+    pub name: String,
+    pub text: String,
+    pub signature: String,
+    pub changes: String,
+    pub arguments: Vec<Argument>,
 }
 
 /// The value of an attribute of an element.
@@ -44,7 +44,7 @@ fn joined(comment: &str) -> String {
 }
 
 /// The interface, and its members in their order, each with the comment before it.
-fn items(xml: &str) -> Vec<Item> {
+pub fn items(xml: &str) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut comment = String::new();
     let mut rest = xml;
@@ -81,7 +81,7 @@ fn items(xml: &str) -> Vec<Item> {
 }
 
 /// How a change of a property is told.
-fn changes(value: &str) -> &'static str {
+pub fn changes(value: &str) -> &'static str {
     match value {
         "true" => "signalled",
         "invalidates" => "signalled without the value",
@@ -97,7 +97,7 @@ fn arguments(item: &Item, out: bool) -> String {
 }
 
 /// All files of the contract, by name.
-fn contract() -> Vec<(String, String)> {
+pub fn contract() -> Vec<(String, String)> {
     let folder = fs::read_dir(markdown::root().join("dbus-interfaces")).unwrap();
     let mut files: Vec<_> = folder
         .map(|entry| entry.unwrap().path())
