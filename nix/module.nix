@@ -31,6 +31,23 @@ let
   remote = withProxmox || !lib.hasPrefix "unix:" cfg.ovsdb.remote;
   # Name of the credential that holds the token of Proxmox VE's API.
   credential = "proxmox-token";
+  # Instances of templates that the document enables, without what they end in. On NixOS nobody but NixOS makes the links
+  # that enable a unit: the folder that they are in is read-only. (A unit that is no instance is some other module's.)
+  enabledInstances = map (lib.removeSuffix ".service") (
+    builtins.filter (name: builtins.match "[^@]+@[^@]+\\.service" name != null) (
+      builtins.attrNames (
+        lib.filterAttrs (_name: unit: unit.enabled or false == true) (cfg.stateConfig.systemd.units or { })
+      )
+    )
+  );
+  instances = lib.genAttrs enabledInstances (_name: {
+    wantedBy = [ "multi-user.target" ];
+    # The template is the unit, and this adds to it.
+    overrideStrategy = lib.mkDefault "asDropin";
+    enableDefaultPath = lib.mkDefault false;
+    # One hand: a switch leaves to op-dbus whether it runs.
+    restartIfChanged = lib.mkDefault false;
+  });
   fromStore = path: path != null && lib.hasPrefix builtins.storeDir (toString path);
 in
 {
@@ -164,40 +181,46 @@ in
     # Without polkit only root could change anything.
     security.polkit.enable = lib.mkDefault true;
 
-    systemd.services.op-dbus = {
-      # NixOS does not look at [Install] sections.
-      wantedBy = [ "multi-user.target" ];
-      # The names that NixOS's own modules give these; the unit itself has those of other distributions.
-      after = [
-        "ovsdb.service"
-        "ovs-vswitchd.service"
-        "polkit.service"
-      ]
-      ++ lib.optional remote "network-online.target";
-      wants = lib.optional remote "network-online.target";
-      # A new document is read by a reload (op-dbus also watches the file); a new configuration takes a restart, of a
-      # moment: nothing that op-dbus looks after notices it.
-      reloadTriggers = lib.optional (cfg.stateConfig != null) stateFile;
-      restartTriggers = [ configFile ];
-      stopIfChanged = false;
-      serviceConfig = mkIf withProxmox { LoadCredential = "${credential}:${cfg.proxmox.tokenFile}"; };
-    };
+    systemd.services = lib.mkMerge [
+      # Where Proxmox VE has the containers, it starts them at boot.
+      (mkIf (!withProxmox) instances)
+      {
+        op-dbus = {
+          # NixOS does not look at [Install] sections.
+          wantedBy = [ "multi-user.target" ];
+          # The names that NixOS's own modules give these; the unit itself has those of other distributions.
+          after = [
+            "ovsdb.service"
+            "ovs-vswitchd.service"
+            "polkit.service"
+          ]
+          ++ lib.optional remote "network-online.target";
+          wants = lib.optional remote "network-online.target";
+          # A new document is read by a reload (op-dbus also watches the file); a new configuration takes a restart, of a
+          # moment: nothing that op-dbus looks after notices it.
+          reloadTriggers = lib.optional (cfg.stateConfig != null) stateFile;
+          restartTriggers = [ configFile ];
+          stopIfChanged = false;
+          serviceConfig = mkIf withProxmox { LoadCredential = "${credential}:${cfg.proxmox.tokenFile}"; };
+        };
 
-    # journalctl looks for texts of packages in /usr/local alone, besides its own.
-    systemd.services.op-dbus-catalog = {
-      description = "Texts of op-dbus for journalctl --catalog";
-      wantedBy = [ "multi-user.target" ];
-      after = [ "systemd-journal-catalog-update.service" ];
-      path = [ config.systemd.package ];
-      script = ''
-        mkdir -p /usr/local/lib/systemd/catalog
-        ln -sfn ${cfg.package}/lib/systemd/catalog/op-dbus.catalog /usr/local/lib/systemd/catalog/op-dbus.catalog
-        journalctl --update-catalog
-      '';
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-      };
-    };
+        # journalctl looks for texts of packages in /usr/local alone, besides its own.
+        op-dbus-catalog = {
+          description = "Texts of op-dbus for journalctl --catalog";
+          wantedBy = [ "multi-user.target" ];
+          after = [ "systemd-journal-catalog-update.service" ];
+          path = [ config.systemd.package ];
+          script = ''
+            mkdir -p /usr/local/lib/systemd/catalog
+            ln -sfn ${cfg.package}/lib/systemd/catalog/op-dbus.catalog /usr/local/lib/systemd/catalog/op-dbus.catalog
+            journalctl --update-catalog
+          '';
+          serviceConfig = {
+            Type = "oneshot";
+            RemainAfterExit = true;
+          };
+        };
+      }
+    ];
   };
 }

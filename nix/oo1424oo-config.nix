@@ -74,6 +74,7 @@ in
   # The containers' units, where no Proxmox VE brings them.
   systemd.services."pve-container@" = {
     description = "LXC container %i";
+    restartIfChanged = false;
     serviceConfig = {
       Delegate = true;
       KillMode = "mixed";

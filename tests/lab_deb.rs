@@ -63,7 +63,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     let Some(lab) = Lab::enter() else { return };
 
     // Installed: it runs, and starts at boot.
-    lab.run(&["dpkg", "--install", &package(1)]);
+    lab.run(&["apt-get", "install", "--yes", &package(1)]);
     lab.until(STATE, "org.opdbus.State", "Generation", |value| *value == 0);
     assert_eq!(lab.run(&["systemctl", "is-enabled", "op-dbus.service"]), "enabled");
     assert!(lab.run(&["busctl", "status", "org.opdbus"]).contains("Unit=op-dbus.service"));
@@ -93,7 +93,7 @@ fn it_is_installed_upgraded_removed_and_purged() {
     // Upgraded: another process, the same generations, nothing written to the switch, the configuration as it was.
     let process = lab.show("op-dbus.service", "MainPID");
     let written = lab.ovs(&["get", "Open_vSwitch", ".", "next_cfg"]);
-    lab.run(&["dpkg", "--install", "--force-confold", &package(2)]);
+    lab.run(&["apt-get", "install", "--yes", "--option=Dpkg::Options::=--force-confold", &package(2)]);
     lab.until(STATE, "org.opdbus.State", "Generation", |value| *value == 1);
     assert_ne!(lab.show("op-dbus.service", "MainPID"), process);
     assert_eq!(generations(&lab), before);
@@ -103,19 +103,19 @@ fn it_is_installed_upgraded_removed_and_purged() {
     assert_eq!(lab.run(&["dpkg-query", "--show", "--showformat=${Version}", "op-dbus"]), "0.1.0-2");
 
     // Removed: it has gone from the bus, what it looked after and what it remembers have not.
-    lab.run(&["dpkg", "--remove", "op-dbus"]);
+    lab.run(&["apt-get", "remove", "--yes", "op-dbus"]);
     assert!(!lab.outcome(&["busctl", "status", "org.opdbus"]).success);
     assert_eq!(lab.ovs(&["port-to-br", "deb0"]), "ovsbr0");
     assert!(Path::new(STATE_DIR).join("generations/00000001.json").exists());
     assert_eq!(fs::read_to_string(CONFIG).unwrap(), config);
 
     // Installed again: it goes on where it was.
-    lab.run(&["dpkg", "--install", &package(2)]);
+    lab.run(&["apt-get", "install", "--yes", &package(2)]);
     lab.until(STATE, "org.opdbus.State", "Generation", |value| *value == 1);
     assert_eq!(generations(&lab), before);
 
     // Purged: nothing of it is left but the state file, which is no package's.
-    lab.run(&["dpkg", "--purge", "op-dbus"]);
+    lab.run(&["apt-get", "purge", "--yes", "op-dbus"]);
     assert!(!Path::new(STATE_DIR).exists());
     let left = lab.run(&["find", "/etc", "/usr", "/var/lib/systemd/deb-systemd-helper-enabled", "-name", "*op-dbus*"]);
     let checkout = env!("CARGO_MANIFEST_DIR");

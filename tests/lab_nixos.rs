@@ -205,12 +205,15 @@ fn verify(lab: &Lab, nix: &Nix, modules: &str) {
     let folder = nix.path("units");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(format!("{folder}/op-dbus.service.d")).unwrap();
-    fs::copy(Path::new(CHECKOUT).join("dist/op-dbus.service"), format!("{folder}/op-dbus.service")).unwrap();
+    // As nix/package.nix has it.
+    let unit = fs::read_to_string(Path::new(CHECKOUT).join("dist/op-dbus.service")).unwrap();
+    let unit = unit.replace("/usr/bin/op-dbus", &nix.path("package/bin/op-dbus"));
+    fs::write(format!("{folder}/op-dbus.service"), unit).unwrap();
     for (name, text) in units.as_object().unwrap() {
         let file = match name.as_str() {
             "op-dbus" => format!("{folder}/op-dbus.service.d/overrides.conf"),
-            // LXC's own programs are elsewhere on NixOS.
-            "pve-container@" => continue,
+            // LXC's own programs are elsewhere on NixOS; of an instance there is nothing to say.
+            name if name.starts_with("pve-container@") => continue,
             name => format!("{folder}/{name}.service"),
         };
         fs::write(file, text.as_str().unwrap()).unwrap();
@@ -235,6 +238,38 @@ fn switch_to(document: &str) {
     }
 }
 
+/// systemd's folder as NixOS has it: with the links of the configuration, and read-only for everybody.
+#[derive(Debug)]
+struct ReadOnlyUnits;
+
+const UNITS: &str = "/etc/systemd/system";
+
+impl ReadOnlyUnits {
+    fn new(lab: &Lab, services: &Value) -> Self {
+        for (name, service) in services.as_object().unwrap() {
+            if service["overrideStrategy"] == "asDropin" {
+                assert_eq!(service["restartIfChanged"], false, "{name}");
+                for target in service["wantedBy"].as_array().unwrap() {
+                    let folder = format!("{UNITS}/{}.wants", target.as_str().unwrap());
+                    fs::create_dir_all(&folder).unwrap();
+                    symlink(format!("../{name}.service"), format!("{folder}/{name}.service")).unwrap();
+                }
+            }
+        }
+        lab.run(&["mount", "--bind", UNITS, UNITS]);
+        lab.run(&["mount", "--options", "remount,bind,ro", UNITS]);
+        lab.run(&["systemctl", "daemon-reload"]);
+        Self
+    }
+}
+
+impl Drop for ReadOnlyUnits {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").args(["--lazy", UNITS]).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{UNITS} stays read-only");
+    }
+}
+
 /// The example host, from its configuration to its containers; and a switch to another document is a reload.
 #[test]
 fn the_example_host_boots_with_its_generated_document() {
@@ -250,6 +285,7 @@ fn the_example_host_boots_with_its_generated_document() {
     lab.add_to_service("overrides", &overrides);
     fs::copy(nix.built(HOST, "settings"), "/etc/op-dbus/op-dbus.toml").unwrap();
     switch_to(&document);
+    let _units = ReadOnlyUnits::new(&lab, &nix.value(HOST, "systemd.services"));
     lab.run(&["systemctl", "start", "op-dbus.service"]);
     lab.until(STATE, "org.opdbus.State", "ObservedGeneration", |value| *value == 1);
     assert_eq!(lab.get(STATE, "org.opdbus.State", "StateSource"), "file");
@@ -278,6 +314,15 @@ fn the_example_host_boots_with_its_generated_document() {
     lab.until("/org/opdbus/bridge/ovsbr0", "org.opdbus.Bridge", "ExternalIds", |ids| ids["site"] == "elsewhere");
     assert_eq!(lab.get(STATE, "org.opdbus.State", "Generation"), 2);
     assert_eq!(lab.show("op-dbus.service", "MainPID"), process);
+
+    // What only NixOS could enable is refused, in systemd's words.
+    let unit = "systemd-networkd.service";
+    let (_, result) = lab.set_desired_state(&json!({ "systemd": { "units": { unit: { "enabled": true } } } }));
+    assert_eq!(result, "failed");
+    let unit = op_dbus_testkit::path("unit", unit);
+    assert_eq!(lab.get(&unit, "org.opdbus.Resource", "Reason"), "Refused");
+    let message = lab.get(&unit, "org.opdbus.Resource", "Message");
+    assert!(message.as_str().unwrap().contains("Read-only"), "{message}");
 }
 
 /// The NixOS machine's test cannot run here; its document, its program and the container's template can be read.
@@ -301,6 +346,41 @@ fn the_tests_machine_and_the_template_are_sound() {
 
     let template = nix.value("[ ./nix/gateway-template.nix ]", "networking.nat");
     assert_eq!(template["externalInterface"], "eth0");
+}
+
+/// docs/nixos.md has every option, and shows what a build prints.
+#[test]
+fn the_page_about_nixos_is_right() {
+    let Some(_lab) = Lab::enter() else { return };
+    let nix = Nix::new();
+    let page = fs::read_to_string(Path::new(CHECKOUT).join("docs/nixos.md")).unwrap();
+    let options = nix.value(&host(""), "options");
+    let options: Vec<&str> = options.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let (_, table) = page.split_once("| option of `services.op-dbus` |").unwrap();
+    let listed: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).take(options.len() + 1).collect();
+    let sorted = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        names.join(" ")
+    };
+    assert_eq!(sorted(listed), sorted(options));
+
+    let (_, said) = page.split_once("```text\n").unwrap();
+    let said = said.lines().next().unwrap();
+    let misspelt = r#"services.op-dbus.stateConfig.systemd.units."pve-container@100.service".enabeld = true;"#;
+    let build = nix.build(&host(misspelt), "state");
+    assert!(build.stderr.lines().any(|line| line == said), "{said} in\n{}", build.stderr);
+
+    // Each example in Nix is Nix, and the one that declares something declares a document.
+    let examples: Vec<&str> = page.split("```nix\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    let document = nix.built(&format!("[ ./nix/module.nix ({}) ]", examples[2]), "state");
+    let document: Value = serde_json::from_str(&fs::read_to_string(document).unwrap()).unwrap();
+    assert_eq!(document["lxc"]["containers"][0]["veth"], "veth100");
+    for example in &examples[..2] {
+        let parsed = Command::new("nix-instantiate").args(["--parse", "--expr", example]).output().unwrap();
+        assert!(parsed.status.success(), "{example}");
+    }
 }
 
 /// Where the machine has nixpkgs, both evaluators say the same; the small one is then known to be right.

@@ -37,6 +37,20 @@ in
   # The files in /etc.
   state = sound config.environment.etc."op-dbus/state.json".source;
   settings = sound config.environment.etc."op-dbus/op-dbus.toml".source;
+  # Names of the module's options.
+  options =
+    let
+      names =
+        prefix: tree:
+        builtins.concatMap (
+          name:
+          if tree.${name}._type or null == "option" then
+            [ "${prefix}${name}" ]
+          else
+            names "${prefix}${name}." tree.${name}
+        ) (builtins.attrNames tree);
+    in
+    names "" evaluated.options.services.op-dbus;
   # The units' texts by name, and what of the configuration cannot be seen in them.
   units = sound config.units;
   inherit (config) networking services systemd;

@@ -3,7 +3,6 @@
 let
   inherit (builtins)
     attrNames
-    attrValues
     concatLists
     concatStringsSep
     elem
@@ -33,6 +32,20 @@ let
   optionals = condition: values: if condition then values else [ ];
   optionalString = condition: text: if condition then text else "";
   hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+  hasSuffix =
+    end: text:
+    stringLength end <= stringLength text
+    && substring (stringLength text - stringLength end) (stringLength end) text == end;
+  removeSuffix =
+    end: text: if hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
+  genAttrs =
+    names: make:
+    listToAttrs (
+      map (name: {
+        inherit name;
+        value = make name;
+      }) names
+    );
   unique = foldl' (seen: name: if elem name seen then seen else seen ++ [ name ]) [ ];
   isTagged = tag: value: isAttrs value && value._type or null == tag;
 
@@ -92,12 +105,7 @@ let
         value = name: evaluate "${place}.${name}" type (definitions name);
         present = filter (name: concatLists (map (discharge plain) (definitions name)) != [ ]) names;
       in
-      listToAttrs (
-        map (name: {
-          inherit name;
-          value = value name;
-        }) present
-      )
+      genAttrs present value
     ) "attribute set of ${type.name}";
   listOf =
     type:
@@ -246,12 +254,7 @@ let
         else
           declare "${place}${name}." here;
     in
-    listToAttrs (
-      map (name: {
-        inherit name;
-        value = at name;
-      }) names
-    );
+    genAttrs names at;
 
   # A definition as plain sets, with what wrapped it around each of their values: which names there are must not hang on
   # conditions, for these ask other options.
@@ -310,6 +313,7 @@ let
     inherit
       evalModules
       filterAttrs
+      genAttrs
       hasPrefix
       mkDefault
       mkEnableOption
@@ -321,9 +325,9 @@ let
       optional
       optionalString
       optionals
+      removeSuffix
       types
       ;
-    attrValues = attrValues;
     literalExpression = text: {
       _type = "literalExpression";
       inherit text;

@@ -44,6 +44,21 @@ let
         type = types.listOf types.raw;
         default = [ ];
       };
+      overrideStrategy = mkOption {
+        type = types.enum [
+          "asDropinIfExists"
+          "asDropin"
+        ];
+        default = "asDropinIfExists";
+      };
+      enableDefaultPath = mkOption {
+        type = types.bool;
+        default = true;
+      };
+      restartIfChanged = mkOption {
+        type = types.bool;
+        default = true;
+      };
       stopIfChanged = mkOption {
         type = types.bool;
         default = true;
@@ -92,7 +107,11 @@ in
   };
 
   config = {
-    systemd.package = /usr;
+    systemd.package = {
+      type = "derivation";
+      name = "systemd";
+      outPath = "/usr";
+    };
     units = builtins.mapAttrs (
       _name: service:
       let
