@@ -19,5 +19,6 @@ mod api;
 mod document;
 mod links;
 mod made;
+mod man;
 mod operations;
 mod readme;
