@@ -9,9 +9,9 @@ use crate::markdown;
 /// One argument of a method or signal.
 #[derive(Debug)]
 pub struct Argument {
-    pub name: String,
-    pub signature: String,
-    pub out: bool,
+    name: String,
+    signature: String,
+    out: bool,
 }
 
 /// Anything of the contract that bears a comment.
@@ -22,7 +22,7 @@ pub struct Item {
     pub text: String,
     pub signature: String,
     pub changes: String,
-    pub arguments: Vec<Argument>,
+    arguments: Vec<Argument>,
 }
 
 /// The value of an attribute of an element.
@@ -91,7 +91,7 @@ pub fn changes(value: &str) -> &'static str {
     }
 }
 
-fn arguments(item: &Item, out: bool) -> String {
+pub fn arguments(item: &Item, out: bool) -> String {
     let some = item.arguments.iter().filter(|argument| argument.out == out);
     some.map(|argument| format!("{} {}", argument.signature, argument.name)).collect::<Vec<_>>().join(", ")
 }

@@ -6,22 +6,19 @@
 //! <!-- end: NAME -->
 //! ```
 //!
-//! In a man page the marks are comments of troff: `.\" made: NAME`.
+//! In the manual pages the marks are roff's comments: `.\" made: NAME` and `.\" end: NAME`.
 
-use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
 use crate::{api, document, man, markdown, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
 
-/// The man pages' folder.
-const MAN: &str = "dist/man";
-
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 15] = [
+const MADE: &[(&str, &str, Maker)] = &[
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -33,25 +30,28 @@ const MADE: [(&str, &str, Maker); 15] = [
     ("docs/document.md", "fields of Container", || document::fields("Container")),
     ("docs/operations.md", "limits", operations::limits),
     ("dist/man/op-dbus.8", "options", man::options),
+    ("dist/man/op-dbus.8", "verbs", man::verbs),
+    ("dist/man/op-dbus.8", "files", man::files),
     ("dist/man/op-dbus.toml.5", "keys", man::keys),
+    ("dist/man/org.opdbus.5", "tree", man::tree),
     ("dist/man/org.opdbus.5", "interfaces", man::interfaces),
     ("dist/man/org.opdbus.5", "errors", man::errors),
     ("dist/man/org.opdbus.5", "reasons", man::reasons),
 ];
 
-/// What stands before and behind a mark's words in that file, and how the text is set off from its marks.
+/// What stands around the name of a part, and between a mark and the part: roff takes an empty line for a paragraph.
 fn marks(file: &str) -> (&'static str, &'static str, &'static str) {
-    // An empty line of a man page would be shown.
-    if file.starts_with(MAN) { (".\\\" ", "", "") } else { ("<!-- ", " -->", "\n") }
+    if file.starts_with("dist/man/") { (".\\\" ", "", "") } else { ("<!-- ", " -->", "\n") }
 }
 
 /// The text with that part made anew.
 fn remake(file: &str, text: &str, name: &str, body: &str) -> String {
-    let (begin, end, off) = marks(file);
-    let (open, close) = (format!("{begin}made: {name}{end}\n"), format!("{begin}end: {name}{end}"));
+    let (before_mark, after_mark, gap) = marks(file);
+    let open = format!("{before_mark}made: {name}{after_mark}\n");
+    let close = format!("{before_mark}end: {name}{after_mark}");
     let (before, rest) = text.split_once(&open).unwrap_or_else(|| panic!("there is no {open}"));
     let (_, after) = rest.split_once(&close).unwrap_or_else(|| panic!("there is no {close}"));
-    format!("{before}{open}{off}{}\n{off}{close}{after}", body.trim())
+    format!("{before}{open}{gap}{}\n{gap}{close}{after}", body.trim())
 }
 
 #[test]
@@ -83,14 +83,13 @@ fn every_marked_part_is_made_by_something() {
     let known: BTreeSet<(String, String)> =
         MADE.iter().map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned())).collect();
     let mut marked = BTreeSet::new();
-    let pages = fs::read_dir(markdown::root().join(MAN)).unwrap();
-    let pages = pages.map(|page| Path::new(MAN).join(page.unwrap().file_name()));
-    for file in markdown::documents().into_iter().chain(pages) {
-        let file = file.to_str().unwrap();
-        let (begin, end, _) = marks(file);
-        let begin = format!("{begin}made: ");
-        for line in markdown::read(file).lines() {
-            if let Some(name) = line.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(end)) {
+    let with_marks = MADE.iter().map(|(file, ..)| (*file).to_owned());
+    let documents = markdown::documents().into_iter().map(|file| file.to_str().unwrap().to_owned());
+    for file in documents.chain(with_marks).collect::<BTreeSet<_>>() {
+        let (before_mark, after_mark, _) = marks(&file);
+        for line in markdown::read(&file).lines() {
+            let name = line.strip_prefix(before_mark).and_then(|rest| rest.strip_suffix(after_mark));
+            if let Some(name) = name.and_then(|name| name.strip_prefix("made: ")) {
                 assert!(marked.insert((file.to_owned(), name.to_owned())), "{name} twice in {file}");
             }
         }
