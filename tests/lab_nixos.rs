@@ -199,6 +199,43 @@ fn the_options_come_to_the_configuration() {
     }
 }
 
+/// Proxmox VE: the token stays out of the store and out of the configuration, and the links that start containers at boot
+/// are Proxmox VE's.
+#[test]
+fn the_token_of_proxmox_is_a_credential() {
+    let Some(_lab) = Lab::enter() else { return };
+    let nix = Nix::new();
+    let with = |more: &str| {
+        host(&format!(
+            r#"services.op-dbus.proxmox = {{ url = "https://127.0.0.1:8006"; tokenFile = "/run/keys/token"; {more} }};
+               services.op-dbus.stateConfig.systemd.units."pve-container@100.service".enabled = true;"#
+        ))
+    };
+    let modules = with("node = \"oo1424oo\"; caFile = \"/etc/pve/pve-root-ca.pem\";");
+    assert_eq!(
+        nix.value(&modules, "services.op-dbus.settings")["proxmox"],
+        json!({
+            "url": "https://127.0.0.1:8006",
+            "node": "oo1424oo",
+            "token_credential": "proxmox-token",
+            "ca_file": "/etc/pve/pve-root-ca.pem",
+        })
+    );
+    let units = nix.value(&modules, "units");
+    let unit = units["op-dbus"].as_str().unwrap();
+    assert!(unit.lines().any(|line| line == "LoadCredential=proxmox-token:/run/keys/token"), "{unit}");
+    assert!(unit.contains("network-online.target"), "{unit}");
+    assert!(units.get("pve-container@100").is_none(), "{units}");
+
+    let both = with("caFile = \"/a.pem\"; fingerprint = \"00\";");
+    let refused = nix.run("nix-instantiate", &both, &["--eval", "-A", "units"]);
+    assert!(!refused.success && refused.stderr.contains("not both"), "{}", refused.stderr);
+    let stored = format!("[ ({}) ]", "{ services.op-dbus.proxmox.tokenFile = \"${./Cargo.toml}\"; }");
+    let stored = format!("{} ++ {stored}", host("services.op-dbus.proxmox.url = \"https://127.0.0.1:8006\";"));
+    let refused = nix.run("nix-instantiate", &stored, &["--eval", "-A", "units"]);
+    assert!(!refused.success && refused.stderr.contains("everybody can read"), "{}", refused.stderr);
+}
+
 /// systemd takes the unit as NixOS would have it: the package's, with the module's additions.
 fn verify(lab: &Lab, nix: &Nix, modules: &str) {
     let units = nix.value(modules, "units");
