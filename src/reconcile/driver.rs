@@ -279,9 +279,11 @@ impl Driver {
         let observed = self.publisher.reader().current().observed.clone();
         let inventory = on_behalf(self.core.inventory(), &request.caller);
         let systemd = self.plugins.get("systemd").cloned();
+        let dbus = self.plugins.get("dbus").cloned();
+        let current = self.core.desired().document().clone();
         tokio::spawn(async move {
             let PlanRequest { document, mut reply, .. } = request;
-            let work = plan_unmirrored(document, observed, inventory, systemd);
+            let work = plan_unmirrored(document, &current, observed, inventory, systemd, dbus);
             tokio::select! {
                 plan = work => drop(reply.send(plan)),
                 // Whoever asked has gone: so does the work.
@@ -291,8 +293,8 @@ impl Driver {
     }
 
     fn export(&self, plugins: Vec<String>, all_units: bool, reply: oneshot::Sender<Result<String, CoreError>>) {
-        if let Some(unknown) = plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc")) {
-            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb and lxc");
+        if let Some(unknown) = plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "dbus")) {
+            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc and dbus");
             drop(reply.send(Err(CoreError::NotFound(error))));
             return;
         }
@@ -374,9 +376,11 @@ fn on_behalf(inventory: &Inventory, caller: &Caller) -> Inventory {
 
 async fn plan_unmirrored(
     document: Arc<Document>,
+    current: &Document,
     mut observed: Observed,
     inventory: Inventory,
     systemd: Option<Arc<dyn Plugin>>,
+    dbus: Option<Arc<dyn Plugin>>,
 ) -> Result<Arc<Plan>, CoreError> {
     let desired = Desired::new(document);
     let mut interest = interest(&desired, &observed, &inventory);
@@ -384,6 +388,12 @@ async fn plan_unmirrored(
         None => true,
         Some(facts) => properties.iter().any(|property| !facts.properties.contains_key(property)),
     });
+    // What the document in force says of an object is mirrored; what another says of it is read.
+    let mut objects = std::mem::take(&mut interest.objects);
+    objects.retain(|name, spec| current.objects.get(name) != Some(&**spec) || !observed.objects.contains_key(name));
+    if let Some(dbus) = dbus.filter(|_| !objects.is_empty() && observed.is_connected("dbus")) {
+        overlay(&mut observed, dbus.look(Interest { objects, ..Interest::default() }).await?);
+    }
     if let Some(systemd) = systemd.filter(|_| !interest.units.is_empty() && observed.is_connected("systemd")) {
         overlay(&mut observed, systemd.look(interest).await?);
     }
@@ -395,9 +405,13 @@ async fn plan_unmirrored(
 fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
     let mut names = Vec::new();
     for change in changes {
-        if let Change::Unit(name, facts) = change {
-            observed.units.insert(name.clone(), Arc::new(facts));
-            names.push(name);
+        match change {
+            Change::Unit(name, facts) => {
+                observed.units.insert(name.clone(), Arc::new(facts));
+                names.push(name);
+            }
+            Change::Object(name, facts) => drop(observed.objects.insert(name, Arc::new(facts))),
+            _ => {}
         }
     }
     names

@@ -42,6 +42,7 @@ impl Sim {
         let inventory = Inventory {
             machine_id: MACHINE.to_owned(),
             protected_units: vec![],
+            protected_calls: Vec::new(),
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
             reload_owed: false,
