@@ -264,3 +264,6 @@ fn shown(property: &str, value: Option<&Json>) -> Value {
         Some(other) => Value::Str(redacted(other).to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

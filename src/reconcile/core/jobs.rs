@@ -198,7 +198,8 @@ impl Core {
         });
         let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Queued) else { return };
         run.stage = Stage::Watching;
-        if run.held.is_none() && run.kind == JobKind::Reconcile && !self.wanted.desired.objects.is_empty() {
+        let asked = matches!(run.kind, JobKind::Apply | JobKind::Reconcile);
+        if asked && self.wanted.watched.is_some() && !self.wanted.desired.objects.is_empty() {
             // Not every service tells of its changes: what it does not tell is read now.
             self.wanted.watched = None;
             self.effects.push(Effect::Watch { generation: self.wanted.generation, interest: self.interest() });
