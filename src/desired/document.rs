@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{DriftPolicy, Name, ResourceId, host_side_names};
 
+use super::object::ObjectSpec;
+
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Want<T> {
@@ -39,6 +41,8 @@ pub struct Document {
     pub ports: BTreeMap<Name, PortSpec>,
     /// `lxc.containers`, by id.
     pub containers: BTreeMap<Name, ContainerSpec>,
+    /// `dbus.objects`.
+    pub objects: BTreeMap<Name, ObjectSpec>,
 }
 
 /// What every resource's entry can say.
@@ -278,7 +282,7 @@ impl Document {
     /// Names no resource at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.bridges.is_empty() && self.ports.is_empty() && self.containers.is_empty()
+        self.resources().next().is_none()
     }
 
     /// What an entry of that resource says for every kind; `None` where the document does not name it.
@@ -290,6 +294,7 @@ impl Document {
             Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
             Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
             Kind::Container => self.containers.get(&id.name).map(|spec| &spec.common),
+            Kind::Object => self.objects.get(&id.name).map(|spec| &spec.common),
         }
     }
 
@@ -299,7 +304,8 @@ impl Document {
         let bridges = self.bridges.keys().cloned().map(ResourceId::bridge);
         let ports = self.ports.keys().cloned().map(ResourceId::port);
         let containers = self.containers.keys().cloned().map(ResourceId::container);
-        bridges.chain(ports).chain(containers).chain(units)
+        let objects = self.objects.keys().cloned().map(ResourceId::object);
+        bridges.chain(ports).chain(containers).chain(units).chain(objects)
     }
 
     /// The policy in force for that resource.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::model::DriftPolicy;
 
 use super::{
-    document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
+    document::{BridgeSpec, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
     form::{
-        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field,
+        BridgeForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, common, field,
     },
     node::MAX_BYTES,
+    object_form::{DbusForm, object},
 };
 
 /// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
@@ -31,6 +32,9 @@ pub fn spell(document: &Document) -> String {
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
         lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+        dbus: DbusForm {
+            objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect(),
+        },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
@@ -39,13 +43,6 @@ pub fn spell(document: &Document) -> String {
     }
     text.push('\n');
     text
-}
-
-fn common(common: &Common) -> CommonForm {
-    CommonForm {
-        after: common.after.iter().map(ToString::to_string).collect(),
-        drift: common.drift.map(DriftPolicy::as_str),
-    }
 }
 
 fn map(map: &OptionalMap) -> Option<&OptionalMap> {

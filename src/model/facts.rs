@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{Name, ResourceId};
+use super::{Name, ObjectFacts, ResourceId};
 
 /// A map of texts, as OVSDB's `external_ids`.
 pub type StringMap = BTreeMap<String, String>;
@@ -304,6 +304,10 @@ pub enum Change {
     Container(Name, ContainerFacts),
     /// The container is gone.
     ContainerGone(Name),
+    /// A declared object is so now.
+    Object(Name, ObjectFacts),
+    /// The object is not mirrored any more.
+    ObjectGone(Name),
 }
 
 impl Change {
@@ -315,6 +319,7 @@ impl Change {
             Self::Bridge(name, _) | Self::BridgeGone(name) => ResourceId::bridge(name.clone()),
             Self::Port(name, _) | Self::PortGone(name) => ResourceId::port(name.clone()),
             Self::Container(name, _) | Self::ContainerGone(name) => ResourceId::container(name.clone()),
+            Self::Object(name, _) | Self::ObjectGone(name) => ResourceId::object(name.clone()),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     Desired, Inventory,
     compare::{bridge_differences, port_differences, port_health, unit_differences},
     is_protected,
+    object::assess_object,
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -67,6 +68,7 @@ pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &I
         Kind::Container => {
             doc.containers.get(&id.name).map(|spec| assess_container(doc, &id.name, spec, observed, inventory))
         }
+        Kind::Object => doc.objects.get(&id.name).map(|spec| assess_object(&id.name, spec, observed, inventory)),
     }
     .unwrap_or_default()
 }

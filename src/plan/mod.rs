@@ -6,6 +6,7 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+mod object;
 mod protected;
 mod step;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub use build::{backends, plan};
 pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
-pub use protected::is_protected;
+pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
+pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
 pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp};

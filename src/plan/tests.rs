@@ -27,6 +27,7 @@ fn inventory() -> Inventory {
     Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
+        protected_calls: Vec::new(),
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,

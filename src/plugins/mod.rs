@@ -1,5 +1,6 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub mod dbus;
 pub mod lxc;
 pub mod ovsdb;
 #[cfg(test)]
@@ -12,18 +13,21 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
+    desired::ObjectSpec,
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
 /// each. (Container units, bridges and ports are mirrored always.)
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared objects of other D-Bus services.
+    pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
 }
 
 /// Steps of one job that may run now.

@@ -1,5 +1,6 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
+mod object;
 mod order;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,8 @@ pub(super) fn port(name: &Name, spec: &PortSpec, at: &At<'_>, faults: &mut Fault
     }
 }
 
+pub(super) use object::object;
+
 /// Checks what entries say about one another.
 pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
@@ -96,6 +99,7 @@ fn at_entry<R>(decoded: &Decoded, kind: Kind, name: &Name, call: impl FnOnce(&At
             let bridge = decoded.document.ports.get(name).map(|spec| spec.bridge.as_ref()).unwrap_or_default();
             call(&At::ROOT.key("ovsdb").key("bridges").key(bridge).key("ports").key(name))
         }
+        Kind::Object => call(&At::ROOT.key("dbus").key("objects").key(name)),
         Kind::Container => {
             let index = decoded.container_index.get(name).copied().unwrap_or_default();
             call(&At::ROOT.key("lxc").key("containers").index(index))

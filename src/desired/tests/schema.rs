@@ -92,6 +92,7 @@ impl Evaluator {
             "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= limit()),
             "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= limit()),
             "items" => value.as_array().is_none_or(|items| items.iter().all(|item| self.valid(rule, item))),
+            "maxItems" => value.as_array().is_none_or(|items| items.len() <= limit()),
             "minItems" => value.as_array().is_none_or(|items| items.len() >= limit()),
             "uniqueItems" => value.as_array().is_none_or(|items| {
                 let distinct: BTreeSet<String> = items.iter().map(ToString::to_string).collect();
@@ -135,6 +136,7 @@ fn has_type(name: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "array" => value.is_array(),
         "object" => value.is_object(),
+        "number" => value.is_number(),
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         other => panic!("the evaluator does not know type {other}"),
     }
@@ -189,6 +191,13 @@ fn anything() -> impl Strategy<Value = Value> {
         "nul\0",
         "abcdefghijklmnop",
         "CPUWeight",
+        "timezone",
+        "/a",
+        "a.b",
+        "$value",
+        "$lookup:one",
+        "session",
+        "signal",
     ];
     let numbers =
         [json!(0), json!(1), json!(67), json!(68), json!(4096), json!(-1), json!(0.5), json!(7.0), json!(65536)];
@@ -249,6 +258,19 @@ fn key() -> impl Strategy<Value = String> {
         "nul\0",
         "exclusive",
         "external_ids",
+        "dbus",
+        "objects",
+        "service",
+        "preset",
+        "with",
+        "value",
+        "set",
+        "args",
+        "where",
+        "property",
+        "method",
+        "$value",
+        "nul\u{0}a",
     ];
     select(names.to_vec()).prop_map(str::to_owned)
 }
@@ -308,6 +330,27 @@ fn each_field_alone() {
                 "b0": {"interfaces": ["eno1", "eno2"], "bond_mode": "balance-slb", "lacp": "off"}}}}},
         "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0", "running": true, "allow_protected": true,
                                 "after": [], "drift": "report"}]},
+        "dbus": {"objects": {
+            "a": {"bus": "system", "service": "a.b", "path": "$lookup:one", "interface": "a.b", "activate": true,
+                  "lookups": {
+                      "one": {"path": "/", "interface": "a.b", "property": "All",
+                              "where": {"interface": "a.b", "property": "Id", "value": "x"}},
+                      "two": {"path": "/", "interface": "a.b", "method": "GetOne", "args": [1]}},
+                  "ensure": "present", "exists": {"method": "IsThere"},
+                  "create": {"method": "Make", "path": "/a", "interface": "a.b", "args": ["x"], "wait_for": "job"},
+                  "remove": {"method": "Remove"},
+                  "properties": {"A": {"value": 1, "set": {"method": "SetA", "args": ["$value"]}}, "B": [0.5]},
+                  "allow_protected": true, "after": [], "drift": "report"},
+            "b": {"preset": "timezone", "with": {"timezone": "UTC", "ntp": true}, "bus": "system", "ensure": "present",
+                  "activate": true, "allow_protected": true, "after": [], "drift": "report"},
+            "c": {"preset": "hostname", "with": {"hostname": "h", "pretty": "p", "deployment": "d", "location": "l"}},
+            "d": {"preset": "locale", "with": {"locale": ["LANG=C"]}},
+            "e": {"preset": "keymap", "with": {"layout": "a", "model": "a", "variant": "a", "options": "a"}},
+            "f": {"preset": "firewalld-service", "with": {"zone": "a", "service": "a"}},
+            "g": {"preset": "firewalld-service-runtime", "with": {"zone": "a", "service": "a"}},
+            "h": {"preset": "networkmanager-connection", "with": {"uuid": "a"}},
+            "i": {"preset": "unit-property", "with": {"unit": "a.service", "property": "A", "value": 1,
+                  "interface": "a.b", "runtime": true}}}},
     });
     assert!(EVALUATOR.accepts(&whole));
     parse(&whole.to_string()).unwrap();

@@ -133,6 +133,7 @@ impl Join {
                 Kind::Port => self.touch_port(observed, &id.name, &mut containers),
                 Kind::Unit => containers.extend(self.patterns.container_of_unit(&id.name)),
                 Kind::Container => drop(containers.insert(id.name.clone())),
+                Kind::Object => {}
                 // A bridge tells nothing that its ports do not.
                 Kind::Bridge => {}
             }

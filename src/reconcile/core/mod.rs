@@ -442,7 +442,8 @@ impl Core {
     }
 }
 
-/// What the plugins must mirror for a document: its units with their declared properties, and its containers' units.
+/// What the plugins must mirror for a document: its units with their declared properties, its containers' units, and its
+/// objects of other services.
 #[must_use]
 pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory: &Inventory) -> Interest {
     let mut units: BTreeMap<_, Vec<String>> =
@@ -450,7 +451,8 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
     for id in desired.containers.keys() {
         units.entry(container_unit(id, observed, inventory)).or_default();
     }
-    Interest { units, installable: false }
+    let objects = desired.objects.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
+    Interest { units, installable: false, objects }
 }
 
 /// An empty plan, for jobs that have none yet.

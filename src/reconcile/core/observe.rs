@@ -182,6 +182,8 @@ impl Core {
                 changed
             }
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
+            Change::Object(name, facts) => put(&mut observed.objects, name, facts),
+            Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
         };
         if changed {
             self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());
@@ -249,6 +251,7 @@ impl Core {
             Kind::Bridge => observed.bridges.contains_key(&id.name),
             Kind::Port => observed.ports.contains_key(&id.name),
             Kind::Container => observed.containers.contains_key(&id.name),
+            Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Core, Failure};
 use crate::{
     model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
-    plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
+    plan::{Assessment, OWNER_KEY, assess, backends, object_away, waits_for},
 };
 
 impl Core {
@@ -20,7 +20,7 @@ impl Core {
         let declared = self.wanted.desired.common(id).is_some();
         let present = self.is_present(id);
         // Units show on the tree only where they are declared: there are hundreds on any machine.
-        if !declared && (!present || id.kind == Kind::Unit) {
+        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Object)) {
             let old = self.view.resources.remove(id);
             self.count(old.as_deref(), false);
             return;
@@ -88,7 +88,7 @@ impl Core {
 
     /// Why a resource's backend cannot be believed, if so.
     fn away(&self, id: &ResourceId) -> Option<(Reason, String)> {
-        backends(&self.wanted.desired, id).iter().find_map(|plugin| {
+        let backend = backends(&self.wanted.desired, id).iter().find_map(|plugin| {
             let backing = self.backings.get(plugin);
             if backing.is_some_and(|backing| !backing.unknown) {
                 return None;
@@ -102,7 +102,8 @@ impl Core {
             let message = backend.map_or("", |backend| &backend.message);
             let colon = if message.is_empty() { "" } else { ": " };
             Some((Reason::BackendAway, format!("{plugin} is away; the values are the last known{colon}{message}")))
-        })
+        });
+        backend.or_else(|| object_away(&self.view.observed, id))
     }
 
     /// A resource that nothing is under way for and that is not as it should be.
@@ -162,7 +163,7 @@ impl Core {
         let ids = match id.kind {
             Kind::Bridge => observed.bridges.get(&id.name).map(|bridge| &bridge.external_ids),
             Kind::Port => observed.ports.get(&id.name).map(|port| &port.external_ids),
-            Kind::Container | Kind::Unit => None,
+            Kind::Container | Kind::Unit | Kind::Object => None,
         };
         ids.is_some_and(|ids| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id))
     }
@@ -198,6 +199,7 @@ impl Core {
             ("systemd", observed.units.len()),
             ("ovsdb", observed.bridges.len() + observed.ports.len()),
             ("lxc", observed.containers.len()),
+            ("dbus", observed.objects.len()),
         ];
         for (plugin, size) in sizes {
             let size = u32::try_from(size).unwrap_or(u32::MAX);
