@@ -5,9 +5,11 @@
 
 mod json;
 mod machine;
+mod pve;
 mod signals;
 
 pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
+pub use pve::{Fault, NODE, Pve, TEMPLATE, TOKEN_ID, TOKEN_SECRET};
 pub use signals::{Signal, Signals};
 
 use std::{
