@@ -60,3 +60,9 @@ need_cargo() {
 cargo() {
     (cd "$checkout" && "${as_builder[@]}" cargo "$@" </dev/null)
 }
+
+# Installs the fake of Proxmox VE's API, and tells the tests where its schema is: from then on they insist on it.
+need_fakepve() {
+    OPDBUS_FAKEPVE=$("$checkout/tests/lab/pve/install") || die "the fake of Proxmox VE's API cannot be installed"
+    export OPDBUS_FAKEPVE
+}
