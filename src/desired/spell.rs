@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use crate::model::DriftPolicy;
 
 use super::{
-    document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
-    form::{
-        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field,
-    },
+    document::{BridgeSpec, Common, Document, OptionalMap, PortSpec, UnitSpec},
+    form::{BridgeForm, CommonForm, DocumentForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field},
+    form_lxc::{self, LxcForm},
     node::MAX_BYTES,
 };
 
@@ -30,7 +29,14 @@ pub fn spell(document: &Document) -> String {
         allow_empty: document.allow_empty,
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
-        lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+        lxc: LxcForm {
+            containers: document
+                .containers
+                .iter()
+                .map(|(id, spec)| form_lxc::container(id, spec, common(&spec.common)))
+                .collect(),
+            templates: document.templates.iter().map(|(name, spec)| form_lxc::template(name, spec)).collect(),
+        },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
@@ -94,17 +100,6 @@ fn port(spec: &PortSpec) -> PortForm<'_> {
         interfaces: spec.interfaces.as_ref(),
         bond_mode: field(&spec.bond_mode),
         lacp: field(&spec.lacp),
-        common: common(&spec.common),
-    }
-}
-
-fn container<'d>(id: &'d str, spec: &'d ContainerSpec) -> ContainerForm<'d> {
-    ContainerForm {
-        id,
-        veth: spec.veth.as_deref(),
-        bridge: spec.bridge.as_deref(),
-        running: spec.running,
-        allow_protected: spec.allow_protected,
         common: common(&spec.common),
     }
 }

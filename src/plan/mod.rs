@@ -17,4 +17,6 @@ pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use protected::is_protected;
-pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp};
+pub use step::{
+    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
+};

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
+    desired::{ContainerSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
@@ -24,6 +25,11 @@ pub struct Interest {
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
+    /// it names (nodes, storages, templates) is looked up for planning.
+    pub containers: BTreeMap<Name, Arc<ContainerSpec>>,
+    /// Declared templates, by name.
+    pub templates: BTreeMap<Name, Arc<TemplateSpec>>,
 }
 
 /// Steps of one job that may run now.

@@ -446,7 +446,9 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
     for id in desired.containers.keys() {
         units.entry(container_unit(id, observed, inventory)).or_default();
     }
-    Interest { units, installable: false }
+    let containers = desired.containers.iter().map(|(id, spec)| (id.clone(), Arc::new(spec.clone())));
+    let templates = desired.templates.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone())));
+    Interest { units, installable: false, containers: containers.collect(), templates: templates.collect() }
 }
 
 /// An empty plan, for jobs that have none yet.
