@@ -170,12 +170,13 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
         container_unit: config.container_unit().unwrap_or_default(),
         retry_unmet: false,
         reload_owed: false,
+        hand: crate::plan::Hand::default(),
     }
 }
 
 fn rules(config: &Config) -> Rules {
     let patterns = &config.systemd.container_patterns;
-    Rules { container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect() }
+    Rules { container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(), proxmox: false }
 }
 
 fn core_settings(config: &Config) -> reconcile::Settings {

@@ -4,6 +4,7 @@
 //! immutable [`Snapshot`], so that no read ever waits for an apply.
 
 mod facts;
+mod guest;
 mod host_side;
 mod id;
 mod object;
@@ -16,6 +17,7 @@ pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
     Runtime, StringMap, UnitFacts, UnitJob,
 };
+pub use guest::{ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, NodeFacts, StorageFacts};
 pub use host_side::host_side_names;
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use object::{MethodKey, ObjectFacts, PropertyType, TypedValue};

@@ -19,4 +19,6 @@ pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
 pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
-pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp};
+pub use step::{
+    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
+};

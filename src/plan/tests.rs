@@ -31,6 +31,7 @@ fn inventory() -> Inventory {
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: crate::plan::Hand::default(),
     }
 }
 

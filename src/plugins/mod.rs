@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    desired::ObjectSpec,
+    desired::{ContainerSpec, ObjectSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
@@ -28,6 +28,11 @@ pub struct Interest {
     pub installable: bool,
     /// Declared objects of other D-Bus services.
     pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
+    /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
+    /// it names (nodes, storages, templates) is looked up for planning.
+    pub containers: BTreeMap<Name, Arc<ContainerSpec>>,
+    /// Declared templates, by name.
+    pub templates: BTreeMap<Name, Arc<TemplateSpec>>,
 }
 
 /// Steps of one job that may run now.

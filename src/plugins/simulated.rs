@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     desired::{BridgeSpec, Ensure, OptionalMap, PortSpec, Want},
-    model::{BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts},
+    model::{
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts,
+    },
     plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PortOp, Step, UnitOp},
 };
 
@@ -145,7 +147,7 @@ impl World {
             Action::Bridge(name, op) => self.bridge(name, op),
             Action::Port(name, op) => self.port(name, op),
             Action::Object(name, op) => self.object(name, op),
-            Action::Nothing => Outcome::failed(Reason::Internal, false),
+            _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
         Outcome { wrote, ..outcome }

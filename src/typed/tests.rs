@@ -61,7 +61,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
         Signature::ObjectPath => {
             any_path().prop_map(|path| Variant::ObjectPath(ObjectPath::try_from(path).unwrap())).boxed()
         }
-        Signature::Signature => prop_oneof![any_signature(), Just(Signature::Unit)].prop_map(Variant::Signature).boxed(),
+        Signature::Signature => {
+            prop_oneof![any_signature(), Just(Signature::Unit)].prop_map(Variant::Signature).boxed()
+        }
         Signature::Variant => {
             let inner = if depth == 0 { basic_signature().boxed() } else { any_signature() };
             inner
@@ -168,7 +170,8 @@ fn documents_spell_values_in_several_ways() {
 
 #[test]
 fn numbers_of_64_bits_are_exact() {
-    for (value, signature) in [(json!(u64::MAX), "t"), (json!(i64::MIN), "x"), (json!(9_007_199_254_740_993_u64), "t")] {
+    for (value, signature) in [(json!(u64::MAX), "t"), (json!(i64::MIN), "x"), (json!(9_007_199_254_740_993_u64), "t")]
+    {
         assert_eq!(canonical(&value, &sig(signature)), Ok(value));
     }
 }

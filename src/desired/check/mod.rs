@@ -1,5 +1,6 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
+mod container;
 mod object;
 mod order;
 
@@ -8,24 +9,29 @@ use std::collections::BTreeMap;
 use crate::model::{Kind, Name, ResourceId};
 
 use super::{
+    container::ContainerSpec,
     decode::Decoded,
-    document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
+    document::{ActiveState, Document, Ensure, PortSpec, UnitSpec, Want},
     fault::code,
     names,
     place::{At, Faults, named, quoted},
 };
+
+pub(super) use container::{container, template};
 
 /// What the configuration says that documents are checked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Patterns of the units that run containers; `*` stands for the container's id.
     pub container_units: Vec<String>,
+    /// Containers are Proxmox VE's: their ids are its numbers.
+    pub proxmox: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let patterns = ["pve-container@*.service", "lxc@*.service", "systemd-nspawn@*.service"];
-        Self { container_units: patterns.map(str::to_owned).to_vec() }
+        Self { container_units: patterns.map(str::to_owned).to_vec(), proxmox: false }
     }
 }
 
@@ -87,6 +93,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
+    container::together(decoded, rules, faults);
     order::check(decoded, rules, faults);
 }
 

@@ -177,8 +177,7 @@ impl Actor {
             return;
         }
         known.why = format!("connecting to the {} bus", bus.as_str());
-        let place =
-            if bus == self.config.own { self.config.place.clone() } else { super::BusPlace::Usual };
+        let place = if bus == self.config.own { self.config.place.clone() } else { super::BusPlace::Usual };
         tokio::spawn(keep(bus, place, self.config.call_limit, self.news.0.clone()));
     }
 
@@ -439,7 +438,8 @@ impl Actor {
                         }
                         self.touched.insert(name.clone());
                     }
-                    let looks = |lookup: &crate::desired::Lookup| lookup.path == path.as_str() && lookup.interface == of;
+                    let looks =
+                        |lookup: &crate::desired::Lookup| lookup.path == path.as_str() && lookup.interface == of;
                     if entry.spec.lookups.values().any(looks) {
                         to_read.insert(name);
                     }
@@ -454,9 +454,9 @@ impl Actor {
                     _ => body.deserialize::<(OwnedObjectPath, Vec<String>)>().ok().map(|(path, _)| path),
                 };
                 for (name, entry) in self.entries.iter().filter(|(_, entry)| is_of(entry)) {
-                    let is_it = about.as_ref().is_some_and(|about| {
-                        entry.facts.as_ref().is_some_and(|facts| facts.path == about.as_str())
-                    });
+                    let is_it = about
+                        .as_ref()
+                        .is_some_and(|about| entry.facts.as_ref().is_some_and(|facts| facts.path == about.as_str()));
                     let has_rule = entry.spec.ensure.is_some() || !entry.spec.lookups.is_empty();
                     if has_rule && (is_it || !entry.spec.lookups.is_empty()) {
                         to_read.insert(name.clone());
@@ -474,9 +474,8 @@ impl Actor {
             (interface, _) => {
                 for name in self.routes.get(path.as_str()).cloned().unwrap_or_default() {
                     let Some(entry) = self.entries.get(&name).filter(|entry| is_of(entry)) else { continue };
-                    let looks = |lookup: &crate::desired::Lookup| {
-                        lookup.path == path.as_str() && lookup.interface == interface
-                    };
+                    let looks =
+                        |lookup: &crate::desired::Lookup| lookup.path == path.as_str() && lookup.interface == interface;
                     if interface == entry.spec.interface {
                         heard.push((name.clone(), Heard::Signal));
                     }
@@ -537,7 +536,9 @@ impl Actor {
         let mut changes: Vec<Change> = Vec::new();
         for name in std::mem::take(&mut self.touched) {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
-            let Some(facts) = entry.facts.as_ref().filter(|facts| entry.told.as_ref() != Some(*facts)) else { continue };
+            let Some(facts) = entry.facts.as_ref().filter(|facts| entry.told.as_ref() != Some(*facts)) else {
+                continue;
+            };
             let facts: ObjectFacts = facts.clone();
             entry.told = Some(facts.clone());
             changes.push(Change::Object(name, facts));

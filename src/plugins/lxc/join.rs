@@ -10,7 +10,8 @@ use imbl::OrdMap;
 
 use super::Patterns;
 use crate::model::{
-    Change, ContainerFacts, Kind, Links, Name, Observed, PortFacts, ResourceId, Runtime, UnitFacts, host_side_names,
+    Change, ContainerFacts, GuestFacts, Kind, Links, Name, Observed, PortFacts, ResourceId, Runtime, UnitFacts,
+    host_side_names,
 };
 
 /// A container seen on a bridge for the first time. Its text is the line of the log.
@@ -116,7 +117,7 @@ impl Join {
     pub fn refresh(&mut self, observed: &Observed) -> Vec<Change> {
         let ports = observed.ports.keys().chain(self.links.port_container.keys()).cloned().map(ResourceId::port);
         let units = observed.units.keys().cloned().map(ResourceId::unit);
-        let known = self.containers.keys().cloned().map(ResourceId::container);
+        let known = self.containers.keys().chain(observed.guests.keys()).cloned().map(ResourceId::container);
         let touched: Vec<ResourceId> = ports.chain(units).chain(known).collect();
         self.update(observed, &touched)
     }
@@ -216,7 +217,7 @@ impl Join {
         }
     }
 
-    /// The facts of one container; `None` where neither unit nor port tells of it.
+    /// The facts of one container; `None` where neither unit, port nor runtime tells of it.
     fn facts(&self, observed: &Observed, id: &Name) -> Option<ContainerFacts> {
         let mut units: Vec<(String, &Arc<UnitFacts>)> = self
             .patterns
@@ -227,7 +228,12 @@ impl Join {
         // Stable: of equals, the likeliest template stays first.
         units.sort_by_key(|(_, facts)| (!is_running(facts), !starts_at_boot(facts)));
         let ports = self.ports.get(id);
-        if units.is_empty() && ports.is_none() {
+        let guest = observed.guests.get(id).filter(|guest| !guest.is_machine).cloned();
+        if guest.as_ref().is_some_and(|guest| guest.is_remote) {
+            // What runs elsewhere has nothing here: a unit or a port of that number is a leftover, not its own.
+            units.clear();
+        }
+        if units.is_empty() && ports.is_none() && guest.is_none() {
             return None;
         }
         let mut out = ContainerFacts {
@@ -245,6 +251,9 @@ impl Join {
             out.running = is_running(facts);
             out.on_boot = starts_at_boot(facts);
         }
+        if let Some(guest) = &guest {
+            tell(&mut out, guest);
+        }
         // A template that merely exists loads for any id; only one that does something is another hand.
         let rivals = units.filter(|(_, facts)| is_running(facts) || starts_at_boot(facts));
         if out.running || out.on_boot {
@@ -257,7 +266,21 @@ impl Join {
                 out.stale_ports.insert(port.clone());
             }
         }
+        out.guest = guest;
         Some(out)
+    }
+}
+
+/// What a runtime with an API says goes before what its unit looks like: the unit of a Proxmox container is its tool.
+/// systemd-machined runs its containers as units, which say best whether they run.
+fn tell(out: &mut ContainerFacts, guest: &GuestFacts) {
+    out.runtime = guest.runtime;
+    if !guest.name.is_empty() {
+        out.name.clone_from(&guest.name);
+    }
+    if guest.runtime == Runtime::Proxmox {
+        out.running = guest.running;
+        out.on_boot = guest.settings.as_ref().is_some_and(|settings| settings.onboot);
     }
 }
 

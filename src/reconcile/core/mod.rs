@@ -452,7 +452,9 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
         units.entry(container_unit(id, observed, inventory)).or_default();
     }
     let objects = desired.objects.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
-    Interest { units, installable: false, objects }
+    let containers = desired.containers.iter().map(|(id, spec)| (id.clone(), Arc::new(spec.clone())));
+    let templates = desired.templates.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone())));
+    Interest { units, installable: false, objects, containers: containers.collect(), templates: templates.collect() }
 }
 
 /// An empty plan, for jobs that have none yet.

@@ -122,7 +122,7 @@ impl Core {
 
     /// Replaces all that a plugin mirrors: what is not named is gone.
     fn reset(&mut self, plugin: &'static str, changes: Vec<Change>) {
-        let named: BTreeSet<ResourceId> = changes.iter().map(Change::id).collect();
+        let named: BTreeSet<ResourceId> = changes.iter().filter_map(Change::id).collect();
         let observed = &self.view.observed;
         let mut gone = Vec::new();
         match plugin {
@@ -131,9 +131,10 @@ impl Core {
                 gone.extend(observed.bridges.keys().cloned().map(Change::BridgeGone));
                 gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
             }
+            "lxc" => gone.extend(observed.guests.keys().cloned().map(Change::GuestGone)),
             _ => {}
         }
-        gone.retain(|change| !named.contains(&change.id()));
+        gone.retain(|change| change.id().is_none_or(|id| !named.contains(&id)));
         for change in gone.into_iter().chain(changes) {
             self.observe(change);
         }
@@ -142,8 +143,16 @@ impl Core {
 
     /// Takes one change in, and marks what must be looked at again.
     fn observe(&mut self, change: Change) {
-        let id = change.id();
         let observed = &mut self.view.observed;
+        let Some(id) = change.id() else {
+            if let Change::Cluster(facts) = change
+                && observed.cluster != facts
+            {
+                observed.cluster = facts;
+                self.mark_plugin_dirty("lxc");
+            }
+            return;
+        };
         let changed = match change {
             Change::Unit(name, facts) => put(&mut observed.units, name, facts),
             Change::UnitGone(name) => observed.units.remove(&name).is_some(),
@@ -184,6 +193,21 @@ impl Core {
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
             Change::Object(name, facts) => put(&mut observed.objects, name, facts),
             Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
+            Change::Guest(name, facts) => {
+                if put(&mut observed.guests, name, facts) {
+                    self.rejoin.insert(id.clone());
+                    self.dirty.insert(id);
+                }
+                return;
+            }
+            Change::GuestGone(name) => {
+                if observed.guests.remove(&name).is_some() {
+                    self.rejoin.insert(id.clone());
+                    self.dirty.insert(id);
+                }
+                return;
+            }
+            Change::Cluster(_) => false,
         };
         if changed {
             self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());

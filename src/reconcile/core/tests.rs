@@ -47,9 +47,14 @@ impl Sim {
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
             reload_owed: false,
+            hand: crate::plan::Hand::default(),
         };
-        let core =
-            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc", "dbus"]);
+        let core = Core::new(
+            Settings::default(),
+            inventory,
+            Join::new(Patterns::default()),
+            &["systemd", "ovsdb", "lxc", "dbus"],
+        );
         let mut sim = Self {
             core,
             world,
