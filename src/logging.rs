@@ -39,7 +39,7 @@ impl Logging {
     pub fn set_level(&self, level: Level) {
         let (filter, complaint) = filter(level);
         if let Err(error) = self.filter.reload(filter) {
-            tracing::warn!(%error, "the log level stays as it was");
+            tracing::warn!("the log level stays as it was: {error}");
         }
         complain(complaint);
     }
@@ -69,7 +69,7 @@ pub fn init(level: Level) -> Result<Logging, LoggingError> {
         .map_err(|error| LoggingError(error.to_string()))?;
     complain(complaint);
     if let Some(error) = failure {
-        tracing::warn!(%error, "the journal cannot be reached directly: fields are lost");
+        tracing::warn!("the journal cannot be reached directly: fields are lost: {error}");
     }
     Ok(Logging { filter: handle })
 }
@@ -104,7 +104,7 @@ fn filter(level: Level) -> (EnvFilter, Option<String>) {
 
 fn complain(complaint: Option<String>) {
     if let Some(why) = complaint {
-        tracing::warn!(why, "{VARIABLE} is not understood");
+        tracing::warn!("{VARIABLE} is not understood: {why}");
     }
 }
 

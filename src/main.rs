@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             .build()
             .map_err(|error| format!("no runtime: {error}"))?;
         runtime.block_on(daemon::run(&cli.daemon, settings, logging)).map_err(|error| {
-            tracing::error!(%error, "op-dbus cannot go on");
+            tracing::error!("op-dbus cannot go on: {error}");
             error.to_string()
         })
     });

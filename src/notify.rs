@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 /// A message that cannot be sent is not worth more than a line: the manager then acts on its own time-outs.
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager was not told");
+        tracing::warn!("the service manager was not told: {error}");
     }
 }
 
@@ -33,7 +33,7 @@ pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         // Without the time the manager would take the reload for failed and end op-dbus (systemd 253).
-        Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
+        Err(error) => tracing::warn!("the service manager is not told of the reload: {error}"),
     }
 }
 

@@ -76,6 +76,25 @@ fn killed_in_the_middle_of_a_job_it_comes_back_and_converges() {
 }
 
 #[test]
+fn stopped_in_the_middle_of_a_slow_start_it_ends_in_order_and_takes_it_up_again() {
+    let Some(lab) = enter() else { return };
+    let document = json!({ "systemd": { "units": { "lab-gated.service": { "active_state": "active" } } } });
+    lab.call(STATE, FACE, "SetDesiredState", &["s", &document.to_string()]);
+    lab.until(&path("unit", "lab-gated.service"), "org.opdbus.Unit", "ActiveState", |state| state == "activating");
+
+    // The start that nobody lets go on is systemd's by now: op-dbus ends by itself, and is not killed.
+    lab.run(&["systemctl", "stop", SERVICE]);
+    assert_eq!(lab.show(SERVICE, "Result"), "success");
+    assert_eq!(lab.show("lab-gated.service", "ActiveState"), "activating");
+
+    lab.run(&["systemctl", "start", SERVICE]);
+    fs::write(GATE, "go on\n").unwrap();
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
+    lab.until(STATE, FACE, "ObservedGeneration", |generation| *generation == 1);
+    assert_eq!(lab.show("lab-gated.service", "ActiveState"), "active");
+}
+
+#[test]
 fn one_that_hangs_is_restarted_by_the_watchdog() {
     let Some(lab) = enter() else { return };
     assert_eq!(lab.show(SERVICE, "WatchdogUSec"), "30s", "the installed unit has one");

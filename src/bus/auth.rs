@@ -161,13 +161,15 @@ impl Authority {
             Access::Polkit if caller.uid == 0 => Ok(()),
             Access::Polkit => self.ask_polkit(call, caller, action).await,
         };
-        if verdict.is_err() {
+        if let Err(why) = &verdict {
             info!(
                 uid = caller.uid,
                 pid = caller.pid,
                 unit = caller.unit.as_deref(),
                 action = action.id(),
-                "a caller was refused"
+                "uid {} was refused {}: {why}",
+                caller.uid,
+                action.id()
             );
         }
         verdict
@@ -197,7 +199,7 @@ impl Authority {
                 Err(refused("there is no polkit on this machine, so that only root may".to_owned()))
             }
             Err(why) => {
-                warn!(%why, action = id, "polkit could not be asked");
+                warn!(action = id, "polkit could not be asked: {why}");
                 Err(refused(format!("polkit could not be asked: {why}")))
             }
         }

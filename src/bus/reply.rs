@@ -37,7 +37,7 @@ pub(crate) fn reply<B: Serialize + DynamicType>(call: &Message, body: &B) -> Opt
             refusal(call, &CallError::too_large("the answer is larger than a D-Bus message may be (28 MiB)"))
         }
         Err(why) => {
-            error!(%why, "a reply could not be built");
+            error!("a reply could not be built: {why}");
             refusal(call, &CallError::Core(crate::reconcile::CoreError::Failed("the answer could not be built".into())))
         }
     }
@@ -57,7 +57,7 @@ pub(crate) fn refusal(call: &Message, why: &CallError) -> Option<Message> {
     match Message::error(&call.header(), why.name()).build(&Text(&text)) {
         Ok(message) => Some(message),
         Err(why) => {
-            error!(%why, "an error could not be built");
+            error!("an error could not be built: {why}");
             None
         }
     }

@@ -487,7 +487,7 @@ fn received(message: Option<zbus::Result<Message>>) -> Result<Message, BusError>
 }
 
 fn finished(done: Result<Done, JoinError>) -> Option<Done> {
-    done.inspect_err(|why| error!(%why, "a call was not carried out")).ok()
+    done.inspect_err(|why| error!("a call was not carried out: {why}")).ok()
 }
 
 fn congested() -> CallError {

@@ -151,7 +151,7 @@ impl Signals {
         match Message::signal(path, interface, member).build(body) {
             Ok(message) if message.data().len() <= MAX_MESSAGE_BYTES => self.0.push(message),
             Ok(_) => error!(path, member, "a signal is larger than a D-Bus message may be and was not sent"),
-            Err(why) => error!(path, member, %why, "a signal could not be built"),
+            Err(why) => error!(path, member, "a signal could not be built: {why}"),
         }
     }
 }

@@ -142,7 +142,8 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// While the backend is away it answers at once and mirrors when it is back.
     fn watch(&self, interest: Interest) -> BoxFuture<'static, Result<(), PluginError>>;
 
-    /// Reads the facts of what the interest names, once, and mirrors nothing more than before.
+    /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
+    /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.

@@ -278,12 +278,11 @@ impl Driver {
     fn plan(&self, request: PlanRequest) {
         let observed = self.publisher.reader().current().observed.clone();
         let inventory = on_behalf(self.core.inventory(), &request.caller);
-        let systemd = self.plugins.get("systemd").cloned();
-        let dbus = self.plugins.get("dbus").cloned();
         let current = self.core.desired().document().clone();
+        let plugins = self.plugins.values().cloned().collect();
         tokio::spawn(async move {
             let PlanRequest { document, mut reply, .. } = request;
-            let work = plan_unmirrored(document, &current, observed, inventory, systemd, dbus);
+            let work = plan_unmirrored(document, &current, observed, inventory, plugins);
             tokio::select! {
                 plan = work => drop(reply.send(plan)),
                 // Whoever asked has gone: so does the work.
@@ -327,7 +326,10 @@ impl Driver {
                     tokio::spawn(async move {
                         for result in futures::future::join_all(watches).await {
                             if let Err(error) = result {
-                                tracing::warn!(%error, generation, "not all of the generation's resources are mirrored");
+                                tracing::warn!(
+                                    generation,
+                                    "not all of the generation's resources are mirrored: {error}"
+                                );
                             }
                         }
                         inputs.send(Input::Watched(generation));
@@ -379,8 +381,7 @@ async fn plan_unmirrored(
     current: &Document,
     mut observed: Observed,
     inventory: Inventory,
-    systemd: Option<Arc<dyn Plugin>>,
-    dbus: Option<Arc<dyn Plugin>>,
+    plugins: Vec<Arc<dyn Plugin>>,
 ) -> Result<Arc<Plan>, CoreError> {
     let desired = Desired::new(document);
     let mut interest = interest(&desired, &observed, &inventory);
@@ -389,13 +390,15 @@ async fn plan_unmirrored(
         Some(facts) => properties.iter().any(|property| !facts.properties.contains_key(property)),
     });
     // What the document in force says of an object is mirrored; what another says of it is read.
-    let mut objects = std::mem::take(&mut interest.objects);
-    objects.retain(|name, spec| current.objects.get(name) != Some(&**spec) || !observed.objects.contains_key(name));
-    if let Some(dbus) = dbus.filter(|_| !objects.is_empty() && observed.is_connected("dbus")) {
-        overlay(&mut observed, dbus.look(Interest { objects, ..Interest::default() }).await?);
-    }
-    if let Some(systemd) = systemd.filter(|_| !interest.units.is_empty() && observed.is_connected("systemd")) {
-        overlay(&mut observed, systemd.look(interest).await?);
+    interest
+        .objects
+        .retain(|name, spec| current.objects.get(name) != Some(&**spec) || !observed.objects.contains_key(name));
+    if interest != Interest::default() {
+        let connected = plugins.iter().filter(|plugin| observed.is_connected(plugin.name()));
+        let looks: Vec<_> = connected.map(|plugin| plugin.look(interest.clone())).collect();
+        for changes in futures::future::try_join_all(looks).await? {
+            overlay(&mut observed, changes);
+        }
     }
     let planned = tokio::task::spawn_blocking(move || plan(&desired, &observed, &inventory, None)).await;
     planned.map(Arc::new).map_err(|error| CoreError::Failed(error.to_string()))

@@ -91,7 +91,7 @@ pub(super) fn spawn(
             generations.answer(request);
         }
         if let Err(error) = generations.store.close() {
-            tracing::warn!(%error, "the state directory was not closed in order");
+            tracing::warn!("the state directory was not closed in order: {error}");
         }
     })?;
     Ok((sender, handle))
@@ -151,7 +151,10 @@ impl Generations {
             Request::Text(number, reply) => drop(reply.send(self.store.text(number).map_err(CoreError::from))),
             Request::Finished { generation, result, complete } => {
                 if let Err(error) = self.store.set_result(generation, result, complete) {
-                    tracing::warn!(%error, generation, "the result of a generation is not noted: it is taken up again at the next start");
+                    tracing::warn!(
+                        generation,
+                        "the result of a generation is not noted: it is taken up again at the next start: {error}"
+                    );
                 }
             }
             Request::ReserveJobs => self.reserve_jobs(),
@@ -235,7 +238,7 @@ impl Generations {
                 return false;
             }
             StateFileEvent::Unreadable(why) => {
-                tracing::warn!(reason = why, "the state file cannot be read; the current generation stands");
+                tracing::warn!("the state file cannot be read; the current generation stands: {why}");
                 self.seen = Seen::Unreadable(why);
                 return false;
             }
@@ -266,14 +269,14 @@ impl Generations {
     }
 
     fn refuse(&mut self, why: CoreError, content: Option<Content>, sha256: String) {
-        tracing::error!(error = %why, "the state file is refused; the current generation stands");
+        tracing::error!("the state file is refused; the current generation stands: {why}");
         self.note_file(FileContent { sha256, refused: true });
         self.seen = Seen::Refused { why, content };
     }
 
     fn note_file(&mut self, content: FileContent) {
         if let Err(error) = self.store.set_file_content(content) {
-            tracing::warn!(%error, "the state file's content is not noted: it may count as changed after a restart");
+            tracing::warn!("the state file's content is not noted: it may count as changed after a restart: {error}");
         }
     }
 
@@ -299,7 +302,7 @@ impl Generations {
             match self.store.next_job_id() {
                 Ok(id) => end = id + 1,
                 Err(error) => {
-                    tracing::error!(%error, "no more job numbers can be reserved");
+                    tracing::error!("no more job numbers can be reserved: {error}");
                     break;
                 }
             }

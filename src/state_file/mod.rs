@@ -75,7 +75,7 @@ async fn run(
             match watcher.look(!waiting.is_empty()) {
                 Ok(Some(event)) => _ = events.send(event),
                 Ok(None) => {}
-                Err(error) => return tracing::error!(%error, "the state file is not watched any more"),
+                Err(error) => return tracing::error!("the state file is not watched any more: {error}"),
             }
             for done in waiting.drain(..) {
                 // Who asked may have gone.
@@ -87,7 +87,7 @@ async fn run(
         tokio::select! {
             result = watcher.wait() => {
                 if let Err(error) = result {
-                    return tracing::error!(%error, "the state file is not watched any more");
+                    return tracing::error!("the state file is not watched any more: {error}");
                 }
             }
             request = requests.recv() => match request {

@@ -252,7 +252,7 @@ impl Watcher {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
             Err(error) => {
                 if told.insert(path.to_owned()) {
-                    tracing::warn!(path = %path.display(), %error, "changes here are not noticed");
+                    tracing::warn!(path = %path.display(), "changes here are not noticed: {error}");
                 }
                 None
             }

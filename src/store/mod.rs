@@ -136,7 +136,7 @@ impl Store {
             && let Err(error) = self.record_file()
         {
             // The generation itself tells it at the next start, and the next generation tries again.
-            tracing::warn!(%error, "the state file's last content is not noted");
+            tracing::warn!("the state file's last content is not noted: {error}");
         }
         self.prune();
         Ok(number)
@@ -182,7 +182,7 @@ impl Store {
                 if self.next_job >= self.counters.job_ceiling {
                     return Err(error);
                 }
-                tracing::warn!(%error, "no job numbers can be reserved; the rest of the reserve is used");
+                tracing::warn!("no job numbers can be reserved; the rest of the reserve is used: {error}");
             }
         }
         let id = self.next_job;
@@ -306,7 +306,7 @@ impl Store {
             for name in [layout::meta(oldest), layout::document(oldest)] {
                 match self.fs.remove(&folder.join(name)) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
-                        tracing::warn!(generation = oldest, %error, "an old generation cannot be removed");
+                        tracing::warn!(generation = oldest, "an old generation cannot be removed: {error}");
                         return;
                     }
                     _ => {}

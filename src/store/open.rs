@@ -93,7 +93,7 @@ impl Store {
 
     fn remove_temp(&self, path: &Path) {
         if let Err(error) = self.fs.remove(path) {
-            tracing::warn!(path = %path.display(), %error, "a left-over file cannot be removed");
+            tracing::warn!(path = %path.display(), "a left-over file cannot be removed: {error}");
         }
     }
 
@@ -107,7 +107,7 @@ impl Store {
                 // The number of seconds since 1970 is beyond what any life of op-dbus could have counted up to.
                 let seconds = crate::clock::realtime_usec() / 1_000_000;
                 let why = if let Read::Torn(why) = missing_or_torn { why } else { "it is missing".to_owned() };
-                tracing::warn!(path = %path.display(), why, "job numbers go on from {seconds}");
+                tracing::warn!(path = %path.display(), "job numbers go on from {seconds}: {why}");
                 self.counters.job_ceiling = seconds.max(1);
             }
         }
@@ -168,7 +168,7 @@ impl Store {
             }
             if oldest.is_some_and(|oldest| number < oldest) {
                 if let Err(error) = self.fs.remove(&path) {
-                    tracing::warn!(path = %path.display(), %error, "an old document cannot be removed");
+                    tracing::warn!(path = %path.display(), "an old document cannot be removed: {error}");
                 }
             } else {
                 self.quarantine(number, "it was never completed");
@@ -182,7 +182,7 @@ impl Store {
             Read::Whole(noted) => Some(noted),
             Read::Missing => None,
             Read::Torn(why) => {
-                tracing::warn!(path = %path.display(), why, "the state file's last content is not known any more");
+                tracing::warn!(path = %path.display(), "the state file's last content is not known any more: {why}");
                 None
             }
         };
@@ -199,9 +199,9 @@ impl Store {
 
     /// Puts a generation's files aside. Where that cannot be done they stay: they are not chosen either way.
     fn quarantine(&mut self, number: u64, why: &str) {
-        tracing::warn!(generation = number, why, "a torn generation is put aside");
+        tracing::warn!(generation = number, "a torn generation is put aside: {why}");
         if let Err(error) = self.try_quarantine(number) {
-            tracing::warn!(generation = number, %error, "a torn generation cannot be put aside");
+            tracing::warn!(generation = number, "a torn generation cannot be put aside: {error}");
         }
     }
 

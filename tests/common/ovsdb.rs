@@ -258,7 +258,7 @@ impl Watched {
                     assert_eq!(self.ended.insert(step, ended), None, "step {step} ended twice");
                 }
             }
-            PluginEvent::Busy(_) => panic!("Open vSwitch is never busy"),
+            PluginEvent::Busy(_) | PluginEvent::Progress { .. } => panic!("Open vSwitch says none of this"),
         }
     }
 

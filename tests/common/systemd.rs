@@ -131,6 +131,7 @@ impl Watched {
                 self.told.push(format!("busy {busy}"));
                 self.busy = busy;
             }
+            PluginEvent::Progress { .. } => panic!("systemd tells no progress"),
             PluginEvent::Step { step, state, reason, message, retry, wrote, .. } => {
                 self.told.push(format!("step {step} {state}"));
                 self.states.entry(step).or_default().push(state);

@@ -86,7 +86,7 @@ impl Plugin for Ovsdb {
         let task = tokio::spawn(self.0.clone().apply(work));
         async move {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a job's work on Open vSwitch ended early");
+                tracing::error!("a job's work on Open vSwitch ended early: {error}");
             }
         }
         .boxed()

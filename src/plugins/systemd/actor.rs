@@ -117,7 +117,7 @@ impl Actor {
                 Ok(Ok(Err(error))) => format!("cannot connect to the bus: {error}"),
                 Ok(Err(_)) => format!("the bus did not answer within {limit:?}"),
             };
-            tracing::warn!(plugin = super::NAME, why, "systemd is out of reach");
+            tracing::warn!(plugin = super::NAME, "systemd is out of reach: {why}");
             let wait = self.backoff.wait();
             if self.backend.as_ref().is_some_and(|backend| backend.status != BackendStatus::Connecting)
                 || wait > Duration::from_secs(1)

@@ -133,7 +133,7 @@ impl Plugin for Systemd {
         Box::pin(async move {
             // In a task of its own: what has begun is ended, whoever stops waiting for it.
             if let Err(error) = tokio::spawn(apply::carry_out(context, work)).await {
-                tracing::error!(%error, "steps of systemd's ended before their time");
+                tracing::error!("steps of systemd's ended before their time: {error}");
             }
         })
     }

@@ -93,7 +93,9 @@ pub(super) async fn watch(folders: UnitFolders, look_again: Arc<Notify>, news: m
     let mut stream = match Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER])) {
         Ok(stream) => Some(stream),
         Err(error) => {
-            tracing::warn!(%error, "unit files cannot be watched: links removed by hand show at the next daemon-reload");
+            tracing::warn!(
+                "unit files cannot be watched: links removed by hand show at the next daemon-reload: {error}"
+            );
             None
         }
     };

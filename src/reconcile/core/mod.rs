@@ -55,6 +55,9 @@ pub struct Settings {
     pub retry_last: u64,
     /// How long the first job after op-dbus's start waits for backends that have not answered yet.
     pub start_grace: u64,
+    /// How long op-dbus, told to end, waits for steps that have begun. systemd goes on with a start by itself, and what
+    /// was not seen to its end is planned afresh at the next start.
+    pub end_grace: u64,
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             retry_first: SECOND / 4,
             retry_last: 60 * SECOND,
             start_grace: 5 * SECOND,
+            end_grace: 15 * SECOND,
         }
     }
 }
@@ -167,8 +171,11 @@ struct Wanted {
     watched: Option<u64>,
     /// Not all of it could be brought about, and what is left is taken up by itself.
     owed: bool,
-    /// What is to be pruned could not be known: its backend was away.
-    unpruned: bool,
+    /// What is to be pruned could not be known or removed, and may be tried again from then on (on the boot clock),
+    /// its backend being there.
+    unpruned: Option<u64>,
+    /// Whole jobs in a row that could not prune for a passing fault.
+    prune_retries: u32,
 }
 
 /// One backend, as the core sees it.
@@ -215,6 +222,8 @@ pub struct Core {
     /// When the first job shall start although not all backends have answered.
     start_job_at: Option<u64>,
     shutting_down: bool,
+    /// When op-dbus, told to end, waits no longer.
+    end_at: Option<u64>,
     effects: Vec<Effect>,
     now: Now,
 }
@@ -270,6 +279,7 @@ impl Core {
             numbers_asked: false,
             start_job_at: None,
             shutting_down: false,
+            end_at: None,
             effects: Vec::new(),
             now: Now::default(),
         }
@@ -344,7 +354,8 @@ impl Core {
             desired,
             watched: None,
             owed: false,
-            unpruned: false,
+            unpruned: None,
+            prune_retries: 0,
         };
         self.state.generation = new.generation;
         self.state.source = new.source;
@@ -380,6 +391,7 @@ impl Core {
     pub fn shut_down(&mut self, now: Now) {
         self.now = now;
         self.shutting_down = true;
+        self.end_at.get_or_insert(now.boot_usec + self.settings.end_grace);
         for job in self.runs.keys().copied().collect::<Vec<_>>() {
             self.stop(job, JobResult::Cancelled);
         }
@@ -407,6 +419,7 @@ impl Core {
     /// start. Then takes the snapshot and the effects.
     pub fn settle(&mut self) -> (Snapshot, Vec<Effect>) {
         self.start_first_job();
+        self.abandon();
         self.expire_backends();
         self.join_containers();
         self.judge();
@@ -425,7 +438,7 @@ impl Core {
         let away = self.backings.values().filter(|backing| !backing.unknown).filter_map(|backing| backing.away_since);
         let away = away.map(|since| since + self.settings.away_grace).min();
         let old = self.finished.front().map(|(at, _)| at + self.settings.job_age);
-        [away, self.next_due(), self.start_job_at, old].into_iter().flatten().min()
+        [away, self.next_due(), self.start_job_at, self.end_at, old].into_iter().flatten().min()
     }
 }
 

@@ -55,7 +55,7 @@ impl<'a> Unit<'a> {
         let called = self.context.handle.manager(method, &(id, "replace")).await;
         let job = called.and_then(|reply| Ok(reply.body().deserialize::<OwnedObjectPath>()?.to_string()));
         let result = job.as_ref().map_or_else(ToString::to_string, |_| "queued".to_owned());
-        tracing::info!(unit = id, action = method, result, "job of systemd's");
+        tracing::info!(unit = id, action = method, result, "{method} of {id}: {result}");
         let job = job?;
         let deadline = Instant::now() + limit;
         let mut was_away = false;
@@ -74,7 +74,7 @@ impl<'a> Unit<'a> {
             End::Unseen => "unseen",
             End::TimedOut(_) => "not ended in time",
         };
-        tracing::info!(unit = id, action = method, job, result, "end of the job");
+        tracing::info!(unit = id, action = method, job, result, "{method} of {id} ended: {result}");
         Ok(end)
     }
 

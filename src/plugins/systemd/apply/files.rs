@@ -190,7 +190,7 @@ async fn put(
         Err(error) => error.to_string(),
     };
     for unit in units {
-        tracing::info!(unit, action = method, result, "unit files");
+        tracing::info!(unit, action = method, result, "{method} of {unit}: {result}");
     }
     called
 }

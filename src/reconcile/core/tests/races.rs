@@ -151,6 +151,24 @@ fn no_start_begins_once_op_dbus_ends() {
 }
 
 #[test]
+fn an_end_does_not_wait_for_ever_for_a_step_that_has_begun() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.hold = true;
+    let job = sim.set(&one_unit(DriftPolicy::Report));
+    sim.pump();
+    sim.core.shut_down(sim.now);
+    sim.pump();
+    sim.pass(Settings::default().end_grace - 1);
+    assert!(!sim.core.is_idle());
+    sim.pass(1);
+    assert!(sim.core.is_idle());
+    assert_eq!(sim.result(job), JobResult::Cancelled);
+    assert_eq!(sim.job(job).steps[&1].state, StepState::Skipped);
+    // It is taken up at the next start.
+    assert_eq!(sim.finished.last(), Some(&(1, "cancelled", false)));
+}
+
+#[test]
 fn a_plugin_that_never_says_a_word_fails_its_steps() {
     let mut sim = Sim::new(world_of_one_unit());
     sim.hold = true;
@@ -447,6 +465,27 @@ fn what_is_to_be_pruned_is_pruned_when_its_backend_is_back() {
     sim.pump();
     assert!(!sim.world.bridges.contains_key("br0"));
     assert_eq!(sim.finished, [(1, "partial", false), (1, "done", true)]);
+}
+
+#[test]
+fn what_could_not_be_pruned_for_a_passing_fault_is_pruned_later() {
+    let mut world = world_of_one_unit();
+    world.add_bridge("br0");
+    world.bridges.get_mut("br0").unwrap().external_ids.insert(OWNER_KEY.to_owned(), MACHINE.to_owned());
+    world.away = true;
+    let mut sim = Sim::new(world);
+    assert_eq!(sim.converge(&Document { prune: true, ..Document::default() }), JobResult::Partial);
+    // The waits between the tries grow.
+    sim.pass(10 * SECOND);
+    let tried = sim.view.state.jobs_total;
+    assert!((3..10).contains(&tried), "{tried} jobs");
+    sim.world.away = false;
+    sim.pass(60 * SECOND);
+    assert!(!sim.world.bridges.contains_key("br0"));
+    assert_eq!(sim.finished.last(), Some(&(1, "done", true)));
+    let done = sim.view.state.jobs_total;
+    sim.pass(600 * SECOND);
+    assert_eq!(sim.view.state.jobs_total, done, "and that was all");
 }
 
 /// The actions of a job, one after the other.
