@@ -15,9 +15,7 @@ use serde_json::Value;
 
 use crate::model::{DriftPolicy, Kind, Name, ResourceId};
 
-use super::object::{
-    Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Source, WaitFor,
-};
+use super::object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Source, WaitFor};
 
 use super::document::{
     ActiveState, BondMode, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,

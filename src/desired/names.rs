@@ -251,9 +251,9 @@ pub(super) fn object_path(path: &str) -> Result<(), &'static str> {
 pub(super) fn place(text: &str) -> Result<(), &'static str> {
     match text.strip_prefix("$lookup:") {
         Some(name) => label(name),
-        None => object_path(text).map_err(|_| {
-            "is no object path, as /org/freedesktop/timedate1 is one, nor a look-up, as $lookup:NAME is one"
-        }),
+        None => object_path(text).map_err(
+            |_| "is no object path, as /org/freedesktop/timedate1 is one, nor a look-up, as $lookup:NAME is one",
+        ),
     }
 }
 

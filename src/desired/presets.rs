@@ -147,9 +147,7 @@ fn escaped(value: &Json) -> Json {
     match value {
         Json::String(text) if text.starts_with('$') => format!("${text}").into(),
         Json::Array(items) => items.iter().map(escaped).collect(),
-        Json::Object(fields) => {
-            Json::Object(fields.iter().map(|(key, value)| (key.clone(), escaped(value))).collect())
-        }
+        Json::Object(fields) => Json::Object(fields.iter().map(|(key, value)| (key.clone(), escaped(value))).collect()),
         other => other.clone(),
     }
 }

@@ -32,9 +32,7 @@ pub fn spell(document: &Document) -> String {
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
         lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
-        dbus: DbusForm {
-            objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect(),
-        },
+        dbus: DbusForm { objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect() },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     desired::{BridgeSpec, Ensure, OptionalMap, PortSpec, Want},
-    model::{BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts},
+    model::{
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts,
+    },
     plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PortOp, Step, UnitOp},
 };
 

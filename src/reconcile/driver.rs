@@ -292,7 +292,9 @@ impl Driver {
     }
 
     fn export(&self, plugins: Vec<String>, all_units: bool, reply: oneshot::Sender<Result<String, CoreError>>) {
-        if let Some(unknown) = plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "dbus")) {
+        if let Some(unknown) =
+            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "dbus"))
+        {
             let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc and dbus");
             drop(reply.send(Err(CoreError::NotFound(error))));
             return;

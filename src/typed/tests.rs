@@ -61,7 +61,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
         Signature::ObjectPath => {
             any_path().prop_map(|path| Variant::ObjectPath(ObjectPath::try_from(path).unwrap())).boxed()
         }
-        Signature::Signature => prop_oneof![any_signature(), Just(Signature::Unit)].prop_map(Variant::Signature).boxed(),
+        Signature::Signature => {
+            prop_oneof![any_signature(), Just(Signature::Unit)].prop_map(Variant::Signature).boxed()
+        }
         Signature::Variant => {
             let inner = if depth == 0 { basic_signature().boxed() } else { any_signature() };
             inner
@@ -74,7 +76,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             prop::collection::vec(value_of(&element, depth), 0..4)
                 .prop_map(move |items| {
                     let mut array = Array::new(&element);
-                    items.into_iter().for_each(|item| array.append(item).unwrap());
+                    for item in items {
+                        array.append(item).unwrap();
+                    }
                     Variant::Array(array)
                 })
                 .boxed()
@@ -84,7 +88,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             prop::collection::vec((value_of(&key, depth), value_of(&value, depth)), 0..4)
                 .prop_map(move |pairs| {
                     let mut dict = Dict::new(&key, &value);
-                    pairs.into_iter().for_each(|(key, value)| dict.append(key, value).unwrap());
+                    for (key, value) in pairs {
+                        dict.append(key, value).unwrap();
+                    }
                     Variant::Dict(dict)
                 })
                 .boxed()
@@ -95,7 +101,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             .collect::<Vec<_>>()
             .prop_map(|fields| {
                 let mut builder = StructureBuilder::new();
-                fields.into_iter().for_each(|field| builder.push_value(field));
+                for field in fields {
+                    builder.push_value(field);
+                }
                 Variant::Structure(builder.build().unwrap())
             })
             .boxed(),
@@ -168,7 +176,8 @@ fn documents_spell_values_in_several_ways() {
 
 #[test]
 fn numbers_of_64_bits_are_exact() {
-    for (value, signature) in [(json!(u64::MAX), "t"), (json!(i64::MIN), "x"), (json!(9_007_199_254_740_993_u64), "t")] {
+    for (value, signature) in [(json!(u64::MAX), "t"), (json!(i64::MIN), "x"), (json!(9_007_199_254_740_993_u64), "t")]
+    {
         assert_eq!(canonical(&value, &sig(signature)), Ok(value));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, document, markdown, operations};
+use crate::{api, document, markdown, objects, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
@@ -16,7 +16,7 @@ const BLESS: &str = "OPDBUS_BLESS";
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 10] = [
+const MADE: [(&str, &str, Maker); 18] = [
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -26,6 +26,14 @@ const MADE: [(&str, &str, Maker); 10] = [
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/document.md", "fields of Dbus", || document::fields("Dbus")),
+    ("docs/document.md", "fields of Object", || document::fields("Object")),
+    ("docs/document.md", "fields of Property", || document::fields("Property")),
+    ("docs/document.md", "fields of Call", || document::fields("Call")),
+    ("docs/document.md", "fields of Lookup", || document::fields("Lookup")),
+    ("docs/document.md", "fields of Match", || document::fields("Match")),
+    ("docs/objects.md", "presets", objects::presets),
+    ("docs/objects.md", "never called", objects::never_called),
     ("docs/operations.md", "limits", operations::limits),
 ];
 

@@ -19,5 +19,6 @@ mod api;
 mod document;
 mod links;
 mod made;
+mod objects;
 mod operations;
 mod readme;

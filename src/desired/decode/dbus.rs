@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 use crate::{
     desired::{
         check,
-        document::Ensure,
+        document::{Common, Ensure},
         fault::code,
         names,
         near::nearest,
@@ -112,7 +112,7 @@ fn in_full(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
         remove,
         properties,
         allow_protected: false,
-        common: Default::default(),
+        common: Common::default(),
     })
 }
 
@@ -125,7 +125,12 @@ fn by_preset(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
             faults.add(at, code::OUT_OF_RANGE, || {
                 let all: Vec<&str> = presets().iter().map(|preset| preset.name.as_str()).collect();
                 let near = nearest(given, all.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
-                format!("there is no preset {}{}; there are {}", quoted(given), near.unwrap_or_default(), all.join(", "))
+                format!(
+                    "there is no preset {}{}; there are {}",
+                    quoted(given),
+                    near.unwrap_or_default(),
+                    all.join(", ")
+                )
             });
         }
         found
@@ -144,7 +149,12 @@ fn by_preset(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
     // What a preset makes of values that were read is good; a test holds all presets to that.
     let mut own = Faults::default();
     let spec = in_full(&mut Fields::open(&node, &At::ROOT, &mut own)?)?;
-    Some(ObjectSpec { bus: bus.or(spec.bus), activate: activate.unwrap_or(spec.activate), ensure: ensure.or(spec.ensure), ..spec })
+    Some(ObjectSpec {
+        bus: bus.or(spec.bus),
+        activate: activate.unwrap_or(spec.activate),
+        ensure: ensure.or(spec.ensure),
+        ..spec
+    })
 }
 
 /// Reads what is given to a preset; `None` if any of it is wrong.
@@ -153,7 +163,8 @@ fn parameters(preset: &'static Preset, node: &Node<'_>, at: &At<'_>, faults: &mu
     let mut fields = Fields::open(node, at, faults)?;
     let mut given = Given::new();
     for (name, parameter) in &preset.parameters {
-        let read = |node: &Node<'_>, at: &At<'_>, faults: &mut Faults| parameter_value(parameter.kind, node, at, faults);
+        let read =
+            |node: &Node<'_>, at: &At<'_>, faults: &mut Faults| parameter_value(parameter.kind, node, at, faults);
         let value =
             if parameter.required { fields.must(name.as_str(), read) } else { fields.read(name.as_str(), read) };
         if let Some(value) = value.or_else(|| parameter.default.clone()) {

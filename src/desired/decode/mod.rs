@@ -108,7 +108,9 @@ fn resource(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Resourc
         } else {
             faults.add(at, code::BAD_NAME, || {
                 let given = quoted(given);
-                format!("{given} names no resource: write unit:NAME, bridge:NAME, port:NAME, container:ID or object:NAME")
+                format!(
+                    "{given} names no resource: write unit:NAME, bridge:NAME, port:NAME, container:ID or object:NAME"
+                )
             });
         }
     }

@@ -335,7 +335,9 @@ fn objects() {
         ),
         Case(object(json!({"service": ":1.5"})), &[("/dbus/objects/x/service", code::BAD_NAME, "no service's name")]),
         Case(
-            object(json!({"properties": {"A": null, "b c": 1, "C": {"value": 1, "sett": {}}, "D": [null], "E": "\u{0}"}})),
+            object(
+                json!({"properties": {"A": null, "b c": 1, "C": {"value": 1, "sett": {}}, "D": [null], "E": "\u{0}"}}),
+            ),
             &[
                 ("/dbus/objects/x/properties/A", code::WRONG_TYPE, "must be a value, but is null"),
                 ("/dbus/objects/x/properties/b c", code::BAD_NAME, "no property's name"),
@@ -353,7 +355,9 @@ fn objects() {
             ],
         ),
         Case(
-            object(json!({"path": "$lookup:a", "exists": {"method": "queryA", "args": ["$value", "$lookup:b", "$nonsense"]}})),
+            object(
+                json!({"path": "$lookup:a", "exists": {"method": "queryA", "args": ["$value", "$lookup:b", "$nonsense"]}}),
+            ),
             &[
                 ("/dbus/objects/x/path", code::UNKNOWN_RESOURCE, "no look-up \"a\""),
                 ("/dbus/objects/x/exists/args/0", code::CONTRADICTION, "sets none"),
@@ -370,8 +374,10 @@ fn objects() {
             ],
         ),
         Case(
-            object(json!({"lookups": {"a": {"path": "/", "interface": "a.b"}, "B": {"path": "/", "interface": "a.b", "property": "P", "args": []},
-                                      "c": {"path": "/", "interface": "a.b", "method": "GetOne", "args": ["$object"]}}})),
+            object(
+                json!({"lookups": {"a": {"path": "/", "interface": "a.b"}, "B": {"path": "/", "interface": "a.b", "property": "P", "args": []},
+                                      "c": {"path": "/", "interface": "a.b", "method": "GetOne", "args": ["$object"]}}}),
+            ),
             &[
                 ("/dbus/objects/x/lookups/a", code::CONTRADICTION, "either for a property"),
                 ("/dbus/objects/x/lookups/B", code::BAD_NAME, "no look-up's name"),

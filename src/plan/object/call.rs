@@ -75,7 +75,8 @@ pub(super) fn redacted(value: &Json) -> Json {
         Json::Array(items) => items.iter().map(redacted).collect(),
         Json::Object(fields) => {
             let shown = |(key, value): (&String, &Json)| {
-                let value = if is_secret_key(key) { json!({ "type": "s", "value": REDACTED }) } else { redacted(value) };
+                let value =
+                    if is_secret_key(key) { json!({ "type": "s", "value": REDACTED }) } else { redacted(value) };
                 (key.clone(), value)
             };
             Json::Object(fields.iter().map(shown).collect())
@@ -119,9 +120,8 @@ impl Meaning<'_> {
         let mut args = Vec::new();
         for (index, (arg, expected)) in call.args.iter().zip(&types).enumerate() {
             let filled = self.fill(arg, Some(expected))?;
-            let typed = canonical(&filled, expected)
-                .map_err(|error| wrong_type(&format!("{place}/args/{index}"), &error))?;
-            args.push(typed);
+            let place = format!("{place}/args/{index}");
+            args.push(canonical(&filled, expected).map_err(|error| wrong_type(&place, &error))?);
         }
         Ok(ObjectCall {
             bus: self.spec.bus,

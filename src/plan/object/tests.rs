@@ -1,5 +1,5 @@
 //! Objects of other services: what is planned for them, from facts made by hand.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::needless_pass_by_value)]
 
 use std::sync::Arc;
 
@@ -104,7 +104,14 @@ fn a_setter_is_shown_exactly_as_it_will_be_called() {
 
 #[test]
 fn a_property_that_can_be_set_is_set() {
-    let is = facts(&[("Level", "u", json!(1), true), ("Names", "as", json!([]), true), ("Any", "v", json!({"type": "s", "value": "a"}), true)], &[]);
+    let is = facts(
+        &[
+            ("Level", "u", json!(1), true),
+            ("Names", "as", json!([]), true),
+            ("Any", "v", json!({"type": "s", "value": "a"}), true),
+        ],
+        &[],
+    );
     let entry = json!({"properties": {"Level": 7, "Names": ["a b", "c"], "Any": {"type": "t", "value": 5}}});
     let base = "busctl set-property org.example.Thing /org/example/thing org.example.Thing";
     assert_eq!(
@@ -120,19 +127,37 @@ fn a_property_that_can_be_set_is_set() {
 #[test]
 fn a_wrong_type_is_an_error_with_its_place_and_the_type_expected() {
     let is = || {
-        let known = [("Level", "u", json!(1), true), ("Fixed", "s", json!("a"), false), ("Map", "a{sas}", json!({}), true)];
+        let known =
+            [("Level", "u", json!(1), true), ("Fixed", "s", json!("a"), false), ("Map", "a{sas}", json!({}), true)];
         facts(&known, &[("SetFixed", "sb")])
     };
-    let set = |args: Json| json!({"properties": {"Fixed": {"value": "b", "set": {"method": "SetFixed", "args": args}}}});
+    let set =
+        |args: Json| json!({"properties": {"Fixed": {"value": "b", "set": {"method": "SetFixed", "args": args}}}});
     for (entry, reason, says) in [
-        (json!({"properties": {"Level": "7"}}), Reason::WrongType, "/dbus/objects/x/properties/Level: must be a whole number of 32 bits, not negative (D-Bus type u), but is \"7\""),
-        (json!({"properties": {"Map": {"a": ["b", 1]}}}), Reason::WrongType, "/dbus/objects/x/properties/Map/a/1: must be a text (D-Bus type s), but is 1"),
+        (
+            json!({"properties": {"Level": "7"}}),
+            Reason::WrongType,
+            "/dbus/objects/x/properties/Level: must be a whole number of 32 bits, not negative (D-Bus type u), but is \"7\"",
+        ),
+        (
+            json!({"properties": {"Map": {"a": ["b", 1]}}}),
+            Reason::WrongType,
+            "/dbus/objects/x/properties/Map/a/1: must be a text (D-Bus type s), but is 1",
+        ),
         (json!({"properties": {"Fixed": "b"}}), Reason::ReadOnly, "lets nobody set Fixed"),
         (json!({"properties": {"Missing": "b"}}), Reason::PropertyNotSettable, "no property Missing"),
         (set(json!(["$value"])), Reason::WrongType, "takes 2 arguments (D-Bus signature \"sb\"), and 1 are given"),
-        (set(json!(["$value", "no"])), Reason::WrongType, "/dbus/objects/x/properties/Fixed/set/args/1: must be true or false"),
+        (
+            set(json!(["$value", "no"])),
+            Reason::WrongType,
+            "/dbus/objects/x/properties/Fixed/set/args/1: must be true or false",
+        ),
         (set(json!(["$property:Missing", true])), Reason::PropertyNotSettable, "no property Missing to repeat"),
-        (json!({"properties": {"Fixed": {"value": "b", "set": {"method": "Nonsense"}}}}), Reason::WrongType, "has no method org.example.Thing.Nonsense"),
+        (
+            json!({"properties": {"Fixed": {"value": "b", "set": {"method": "Nonsense"}}}}),
+            Reason::WrongType,
+            "has no method org.example.Thing.Nonsense",
+        ),
     ] {
         let (why, text) = blocked(&planned(entry.clone(), is()));
         assert!(why == reason && text.contains(says), "{entry}: {why} {text}");
@@ -158,7 +183,9 @@ fn a_call_repeats_what_other_properties_are_or_shall_be() {
         &[("A", "s", json!("a"), false), ("B", "s", json!("b"), false), ("C", "s", json!("c"), false)],
         &[("SetAll", "sss")],
     );
-    let call = |args: &str| format!("set object x: busctl call org.example.Thing /org/example/thing org.example.Thing SetAll sss {args}");
+    let call = |args: &str| {
+        format!("set object x: busctl call org.example.Thing /org/example/thing org.example.Thing SetAll sss {args}")
+    };
     let one = entry(json!({"B": {"value": "new", "set": set("B")}}));
     assert_eq!(summaries(&planned(one, is.clone())), [call("a new c")]);
     // Two that one call sets are set by one call.
@@ -175,22 +202,25 @@ fn values_go_into_variants_with_their_own_types_and_dollars_stand_for_themselves
     let is = facts(&[("Weight", "t", json!(100), false)], &[("SetProperties", "ba(sv)so")]);
     assert_eq!(
         summaries(&planned(entry, is)),
-        ["set object x: busctl call org.example.Thing /org/example/thing org.example.Thing SetProperties 'ba(sv)so' false 1 \
-          Weight t 200 '$x' /org/example/thing"]
+        [
+            "set object x: busctl call org.example.Thing /org/example/thing org.example.Thing SetProperties 'ba(sv)so' false 1 \
+          Weight t 200 '$x' /org/example/thing"
+        ]
     );
 }
 
 #[test]
 fn what_is_made_and_removed() {
-    let entry = |ensure: &str| {
-        json!({"ensure": ensure, "create": {"method": "Make", "args": ["n"]}, "remove": {"method": "Remove", "args": ["$object"]}})
-    };
+    let entry = |ensure: &str| json!({"ensure": ensure, "create": {"method": "Make", "args": ["n"]}, "remove": {"method": "Remove", "args": ["$object"]}});
     let methods = [("Make", "s"), ("Remove", "o")];
     let there = facts(&[], &methods);
     let missing = ObjectFacts { exists: false, ..there.clone() };
     let call = "busctl call org.example.Thing /org/example/thing org.example.Thing";
     assert_eq!(summaries(&planned(entry("present"), missing.clone())), [format!("create object x: {call} Make s n")]);
-    assert_eq!(summaries(&planned(entry("absent"), there.clone())), [format!("remove object x: {call} Remove o {PATH}")]);
+    assert_eq!(
+        summaries(&planned(entry("absent"), there.clone())),
+        [format!("remove object x: {call} Remove o {PATH}")]
+    );
     assert_eq!(planned(entry("present"), there), Plan::default());
     assert_eq!(planned(entry("absent"), missing.clone()), Plan::default());
     // Properties of what is made are set once it is there.
@@ -237,7 +267,11 @@ fn the_never_touch_list_holds_for_calls() {
         (systemd(call("Subscribe", json!([]))), false),
     ] {
         let plan = planned(entry.clone(), is.clone());
-        assert_eq!(plan.steps[0].blocked.as_ref().map(|(reason, _)| *reason), is_protected.then_some(Reason::Protected), "{entry}");
+        assert_eq!(
+            plan.steps[0].blocked.as_ref().map(|(reason, _)| *reason),
+            is_protected.then_some(Reason::Protected),
+            "{entry}"
+        );
         // Whoever says so means it.
         let mut entry = entry;
         entry["allow_protected"] = true.into();
@@ -247,7 +281,13 @@ fn the_never_touch_list_holds_for_calls() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let is = facts(&[("Password", "s", json!("old"), true), ("Settings", "a{sv}", json!({"psk": {"type": "s", "value": "old"}}), true)], &[]);
+    let is = facts(
+        &[
+            ("Password", "s", json!("old"), true),
+            ("Settings", "a{sv}", json!({"psk": {"type": "s", "value": "old"}}), true),
+        ],
+        &[],
+    );
     let entry = json!({"properties": {"Password": "swordfish", "Settings": {"psk": "swordfish", "ssid": "a"}}});
     let plan = planned(entry, is);
     let shown = format!("{:?} {:?}", summaries(&plan), plan.steps.iter().map(|step| &step.changes).collect::<Vec<_>>());

@@ -85,14 +85,21 @@ mod tests {
         let one = &all["a.b"];
         assert_eq!(one.properties["A"], PropertyType { signature: "s".to_owned(), writable: false });
         assert_eq!(one.properties["B"], PropertyType { signature: "a{sv}".to_owned(), writable: true });
-        assert_eq!((one.readable.get("A"), one.readable.get("B"), one.readable.get("C")), (Some(&false), Some(&true), None));
+        assert_eq!(
+            (one.readable.get("A"), one.readable.get("B"), one.readable.get("C")),
+            (Some(&false), Some(&true), None)
+        );
         assert_eq!(one.methods["Set"], "sb");
         assert!(one.has_signals && !all["c.d"].has_signals);
     }
 
     #[test]
     fn what_is_no_description_is_told() {
-        for bad in ["", "nonsense", "<node><interface name='a.b'><property name='A' type='?' access='read'/></interface></node>"] {
+        for bad in [
+            "",
+            "nonsense",
+            "<node><interface name='a.b'><property name='A' type='?' access='read'/></interface></node>",
+        ] {
             describe(bad).unwrap_err();
         }
         assert!(describe(&" ".repeat(MAX_BYTES + 1)).unwrap_err().contains("nobody reads"));

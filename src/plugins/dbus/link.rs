@@ -85,9 +85,10 @@ impl Link {
 
     /// Asks the bus for the signals of that rule, once.
     pub(super) async fn listen(&self, rule: &str, limit: Duration) -> Result<(), CallError> {
-        let cell = self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.to_owned()).or_default().clone();
+        let cell =
+            self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.to_owned()).or_default().clone();
         let add = || async { self.call(driver("AddMatch", rule)?, limit).await.map(drop) };
-        cell.get_or_try_init(add).await.map(|()| ())
+        cell.get_or_try_init(add).await.copied()
     }
 
     /// Asks the bus no more for the signals of rules that are not among these.
@@ -140,11 +141,7 @@ async fn connect(bus: ObjectBus, place: &BusPlace) -> Result<Connection, zbus::E
 }
 
 /// Reads the connection until it is lost; returns why, or `None` where nobody reads the news any more.
-async fn drain(
-    bus: ObjectBus,
-    connection: Connection,
-    news: &mpsc::Sender<(ObjectBus, News)>,
-) -> Option<String> {
+async fn drain(bus: ObjectBus, connection: Connection, news: &mpsc::Sender<(ObjectBus, News)>) -> Option<String> {
     let mut stream = MessageStream::from(&connection);
     let (outgoing, mut calls) = mpsc::unbounded_channel::<Pending>();
     let (written, mut to_write) = mpsc::unbounded_channel::<Message>();
@@ -158,12 +155,8 @@ async fn drain(
     });
     // Signals wait in a queue of their own, so that replies never wait for whoever reads the signals.
     let (signals, mut queued) = mpsc::channel::<Message>(MOST_SIGNALS);
-    let link = Link {
-        outgoing,
-        all: Arc::new(Semaphore::new(MOST_IN_FLIGHT)),
-        each: Arc::default(),
-        rules: Arc::default(),
-    };
+    let link =
+        Link { outgoing, all: Arc::new(Semaphore::new(MOST_IN_FLIGHT)), each: Arc::default(), rules: Arc::default() };
     if news.send((bus, News::Up(link))).await.is_err() {
         return None;
     }

@@ -61,14 +61,12 @@ impl Reader {
         }
         let service = &spec.service;
         if !spec.activate && self.owner(service).await?.is_none() {
-            let why = format!("nobody answers for {service}; say \"activate\": true to have it started to be looked at");
+            let why =
+                format!("nobody answers for {service}; say \"activate\": true to have it started to be looked at");
             return Err((Reason::ServiceAway, why));
         }
-        let mut facts = ObjectFacts {
-            service: service.clone(),
-            interface: spec.interface.clone(),
-            ..ObjectFacts::default()
-        };
+        let mut facts =
+            ObjectFacts { service: service.clone(), interface: spec.interface.clone(), ..ObjectFacts::default() };
         let mut seen = Seen::new();
         for (name, lookup) in &spec.lookups {
             if let Some(path) = self.look_up(spec, lookup, &mut seen).await? {
@@ -88,10 +86,9 @@ impl Reader {
         facts.drift_visible = true;
         if let Some(described) = &described {
             facts.property_types.clone_from(&described.properties);
-            let signalled =
-                |name: &String| described.readable.get(name).copied().unwrap_or(true);
-            facts.drift_visible = spec.properties.keys().all(signalled)
-                && (spec.exists.is_none() || described.has_signals);
+            let signalled = |name: &String| described.readable.get(name).copied().unwrap_or(true);
+            facts.drift_visible =
+                spec.properties.keys().all(signalled) && (spec.exists.is_none() || described.has_signals);
         }
         self.methods(spec, &mut facts, &mut seen).await?;
         if let Some(exists) = &spec.exists {
@@ -126,9 +123,7 @@ impl Reader {
     ) -> Result<&'s BTreeMap<String, Described>, Unread> {
         if !seen.contains_key(path) {
             let to = to(spec, path);
-            let interfaces = match self
-                .call(method(to, "org.freedesktop.DBus.Introspectable", "Introspect", &()))
-                .await
+            let interfaces = match self.call(method(to, "org.freedesktop.DBus.Introspectable", "Introspect", &())).await
             {
                 Ok(reply) => {
                     let body = reply.body();
@@ -145,8 +140,10 @@ impl Reader {
 
     /// Signatures of all methods that the document names.
     async fn methods(&self, spec: &ObjectSpec, facts: &mut ObjectFacts, seen: &mut Seen) -> Result<(), Unread> {
-        let wanted: BTreeSet<(String, String, String)> =
-            spec.calls().filter_map(|call| Some((place(spec, call, facts)?, interface(spec, call), call.method.clone()))).collect();
+        let wanted: BTreeSet<(String, String, String)> = spec
+            .calls()
+            .filter_map(|call| Some((place(spec, call, facts)?, interface(spec, call), call.method.clone())))
+            .collect();
         for key in wanted {
             let all = self.described(spec, &key.0, seen).await?;
             if let Some(signature) = all.get(&key.1).and_then(|described| described.methods.get(&key.2)) {
@@ -245,16 +242,15 @@ impl Reader {
             Err(error) => return Err(unread(&error)),
         };
         for name in wanted {
-            let value = match &all {
-                Some(all) => all.get(name).map(|value| value.try_clone()).transpose().ok().flatten(),
-                None => {
-                    let got = self.call(method(to, PROPERTIES, "Get", &(&spec.interface, name))).await;
-                    match got {
-                        Ok(reply) => reply.body().deserialize::<OwnedVariant>().ok(),
-                        Err(CallError::Refused { .. }) if !got.as_ref().is_err_and(CallError::is_absence) => None,
-                        Err(error) => return Err(unread(&error)),
-                    }
-                }
+            if let Some(all) = &all {
+                take(facts, name, all.get(name).map(|value| &**value));
+                continue;
+            }
+            let got = self.call(method(to, PROPERTIES, "Get", &(&spec.interface, name))).await;
+            let value = match got {
+                Ok(reply) => reply.body().deserialize::<OwnedVariant>().ok(),
+                Err(CallError::Refused { .. }) if !got.as_ref().is_err_and(CallError::is_absence) => None,
+                Err(error) => return Err(unread(&error)),
             };
             take(facts, name, value.as_deref());
         }

@@ -66,7 +66,8 @@ mod tests {
     fn signals_of_its_own_are_asked_for_where_they_tell_something() {
         let own = "type='signal',sender='a.b',interface='a.b.C'".to_owned();
         assert!(of(&serde_json::json!({"exists": {"method": "isThere"}})).contains(&own));
-        let set = serde_json::json!({"properties": {"A": {"value": 1, "set": {"method": "Set", "wait_for": "signal"}}}});
+        let set =
+            serde_json::json!({"properties": {"A": {"value": 1, "set": {"method": "Set", "wait_for": "signal"}}}});
         assert!(of(&set).contains(&own));
         assert!(!of(&serde_json::json!({"properties": {"A": 1}})).contains(&own));
         let job = serde_json::json!({"properties": {"A": {"value": 1, "set": {"method": "Set", "wait_for": "job"}}}});

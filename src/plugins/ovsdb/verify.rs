@@ -47,7 +47,8 @@ fn carrier(action: &Action) -> Option<&Name> {
     match action {
         Action::Bridge(_, BridgeOp::Delete)
         | Action::Port(_, PortOp::Delete)
-        | Action::Unit(..) | Action::Object(..)
+        | Action::Unit(..)
+        | Action::Object(..)
         | Action::ReloadSystemd
         | Action::Nothing => None,
         Action::Bridge(name, _) | Action::Port(name, _) => Some(name),

@@ -48,8 +48,12 @@ impl Sim {
             retry_unmet: false,
             reload_owed: false,
         };
-        let core =
-            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc", "dbus"]);
+        let core = Core::new(
+            Settings::default(),
+            inventory,
+            Join::new(Patterns::default()),
+            &["systemd", "ovsdb", "lxc", "dbus"],
+        );
         let mut sim = Self {
             core,
             world,
