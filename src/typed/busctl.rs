@@ -37,7 +37,7 @@ fn push(out: &mut String, word: &str) {
 fn write(value: &Json, signature: &Signature, out: &mut String) {
     match (signature, value) {
         (Signature::Array(element), _) if **element == Signature::U8 && to_bytes(value).is_some() => {
-            let bytes = to_bytes(value).flatten().unwrap_or_default();
+            let bytes = to_bytes(value).and_then(Result::ok).unwrap_or_default();
             push(out, &bytes.len().to_string());
             for byte in bytes {
                 // Writing to a String cannot fail.
@@ -46,7 +46,9 @@ fn write(value: &Json, signature: &Signature, out: &mut String) {
         }
         (Signature::Array(element), Json::Array(items)) => {
             push(out, &items.len().to_string());
-            items.iter().for_each(|item| write(item, element, out));
+            for item in items {
+                write(item, element, out);
+            }
         }
         (Signature::Dict { key, value: element }, Json::Object(fields)) => {
             push(out, &fields.len().to_string());
@@ -56,7 +58,9 @@ fn write(value: &Json, signature: &Signature, out: &mut String) {
             }
         }
         (Signature::Structure(fields), Json::Array(items)) => {
-            items.iter().zip(fields.iter()).for_each(|(item, field)| write(item, field, out));
+            for (item, field) in items.iter().zip(fields.iter()) {
+                write(item, field, out);
+            }
         }
         (Signature::Variant, Json::Object(fields)) => {
             let signature = fields.get(TYPE).and_then(Json::as_str).unwrap_or_default();

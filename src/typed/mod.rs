@@ -196,13 +196,16 @@ fn from_bytes(array: &Array<'_>) -> Json {
     }
 }
 
+/// An object that is no base64.
+struct NotBase64;
+
 /// The bytes of a text or of base64; `None` for a list, which is read as any other.
-fn to_bytes(value: &Json) -> Option<Option<Vec<u8>>> {
+fn to_bytes(value: &Json) -> Option<Result<Vec<u8>, NotBase64>> {
     match value {
-        Json::String(text) => Some(Some(text.as_bytes().to_vec())),
+        Json::String(text) => Some(Ok(text.as_bytes().to_vec())),
         Json::Object(fields) => {
             let text = fields.get(BASE64_KEY).filter(|_| fields.len() == 1).and_then(Json::as_str);
-            Some(text.and_then(|text| BASE64.decode(text.as_bytes()).ok()))
+            Some(text.and_then(|text| BASE64.decode(text.as_bytes()).ok()).ok_or(NotBase64))
         }
         _ => None,
     }
@@ -271,7 +274,7 @@ fn made(value: &Json, signature: &Signature, at: &mut String, depth: usize) -> R
         Signature::Array(element) => {
             let mut array = Array::new(element);
             if let (Signature::U8, Some(bytes)) = (&**element, to_bytes(value)) {
-                for byte in bytes.ok_or_else(wrong)? {
+                for byte in bytes.map_err(|NotBase64| wrong())? {
                     array.append(byte.into()).map_err(|_| wrong())?;
                 }
                 return Ok(Variant::Array(array));

@@ -76,7 +76,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             prop::collection::vec(value_of(&element, depth), 0..4)
                 .prop_map(move |items| {
                     let mut array = Array::new(&element);
-                    items.into_iter().for_each(|item| array.append(item).unwrap());
+                    for item in items {
+                        array.append(item).unwrap();
+                    }
                     Variant::Array(array)
                 })
                 .boxed()
@@ -86,7 +88,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             prop::collection::vec((value_of(&key, depth), value_of(&value, depth)), 0..4)
                 .prop_map(move |pairs| {
                     let mut dict = Dict::new(&key, &value);
-                    pairs.into_iter().for_each(|(key, value)| dict.append(key, value).unwrap());
+                    for (key, value) in pairs {
+                        dict.append(key, value).unwrap();
+                    }
                     Variant::Dict(dict)
                 })
                 .boxed()
@@ -97,7 +101,9 @@ fn value_of(signature: &Signature, depth: u32) -> BoxedStrategy<Variant<'static>
             .collect::<Vec<_>>()
             .prop_map(|fields| {
                 let mut builder = StructureBuilder::new();
-                fields.into_iter().for_each(|field| builder.push_value(field));
+                for field in fields {
+                    builder.push_value(field);
+                }
                 Variant::Structure(builder.build().unwrap())
             })
             .boxed(),

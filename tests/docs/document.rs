@@ -28,12 +28,15 @@ fn link(definition: &str) -> String {
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
         "Lxc" | "Container" => "containers",
+        "Dbus" | "Object" | "Property" | "Call" | "Lookup" | "Match" => "objects",
+        "Value" => return "[value](objects.md#values)".to_owned(),
         other => panic!("{other} has no section"),
     };
     let name = match definition {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "Dbus" => "objects",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")
@@ -90,6 +93,11 @@ fn takes(whole: &Value, field: &Value) -> String {
                 None => "a list of texts".to_owned(),
             },
         },
+        // Of several forms of an entry the first is the full one.
+        "object" if field["additionalProperties"]["anyOf"].is_array() && field["propertyNames"]["maxLength"] == 255 => {
+            let forms = field["additionalProperties"]["anyOf"].as_array().unwrap().iter();
+            format!("NAME: {}", forms.filter_map(referred).map(link).collect::<Vec<_>>().join(", "))
+        }
         "object" => match referred(&field["additionalProperties"]) {
             Some(name) => format!("NAME: {}", link(name)),
             None => format!("KEY: {}", takes(whole, &field["additionalProperties"])),

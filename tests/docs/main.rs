@@ -20,5 +20,6 @@ mod document;
 mod links;
 mod made;
 mod man;
+mod objects;
 mod operations;
 mod readme;

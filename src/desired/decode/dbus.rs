@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 use crate::{
     desired::{
         check,
-        document::Ensure,
+        document::{Common, Ensure},
         fault::code,
         names,
         near::nearest,
@@ -112,7 +112,7 @@ fn in_full(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
         remove,
         properties,
         allow_protected: false,
-        common: Default::default(),
+        common: Common::default(),
     })
 }
 

@@ -120,9 +120,8 @@ impl Meaning<'_> {
         let mut args = Vec::new();
         for (index, (arg, expected)) in call.args.iter().zip(&types).enumerate() {
             let filled = self.fill(arg, Some(expected))?;
-            let typed =
-                canonical(&filled, expected).map_err(|error| wrong_type(&format!("{place}/args/{index}"), &error))?;
-            args.push(typed);
+            let place = format!("{place}/args/{index}");
+            args.push(canonical(&filled, expected).map_err(|error| wrong_type(&place, &error))?);
         }
         Ok(ObjectCall {
             bus: self.spec.bus,

@@ -137,15 +137,12 @@ pub(super) fn parts(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Resu
         let field = format!("properties.{property}");
         let change = compared.differences.iter().find(|difference| difference.field == field).cloned();
         // What one call sets, it sets once.
-        match parts.iter_mut().find(|(other, ..)| *other == call) {
-            Some((_, properties, changes)) => {
-                properties.insert(property.clone(), wanted.clone());
-                changes.extend(change);
-            }
-            None => {
-                let properties = BTreeMap::from([(property.clone(), wanted.clone())]);
-                parts.push((call, properties, change.into_iter().collect()));
-            }
+        if let Some((_, properties, changes)) = parts.iter_mut().find(|(other, ..)| *other == call) {
+            properties.insert(property.clone(), wanted.clone());
+            changes.extend(change);
+        } else {
+            let properties = BTreeMap::from([(property.clone(), wanted.clone())]);
+            parts.push((call, properties, change.into_iter().collect()));
         }
     }
     Ok(parts.into_iter().map(|(call, properties, changes)| (ObjectOp::Set { call, properties }, changes)).collect())

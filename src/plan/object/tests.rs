@@ -1,5 +1,5 @@
 //! Objects of other services: what is planned for them, from facts made by hand.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::needless_pass_by_value)]
 
 use std::sync::Arc;
 

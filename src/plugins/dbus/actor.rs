@@ -72,8 +72,10 @@ pub(super) struct Actor {
     never_call: Arc<Vec<String>>,
     events: Events,
     commands: mpsc::UnboundedReceiver<Command>,
-    news: (mpsc::Sender<(ObjectBus, News)>, mpsc::Receiver<(ObjectBus, News)>),
-    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    teller: mpsc::Sender<(ObjectBus, News)>,
+    news: mpsc::Receiver<(ObjectBus, News)>,
+    reader: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedReceiver<Done>,
     buses: BTreeMap<ObjectBus, Bus>,
     entries: BTreeMap<Name, Entry>,
     /// Names of entries by paths that their signals come from.
@@ -87,13 +89,17 @@ pub(super) struct Actor {
 impl Actor {
     /// Starts the task.
     pub(super) fn spawn(config: DbusConfig, events: Events, commands: mpsc::UnboundedReceiver<Command>) {
+        let (teller, news) = mpsc::channel(MOST_NEWS);
+        let (reader, done) = mpsc::unbounded_channel();
         let mut actor = Self {
             never_call: Arc::new(config.never_call.clone()),
             config,
             events,
             commands,
-            news: mpsc::channel(MOST_NEWS),
-            done: mpsc::unbounded_channel(),
+            teller,
+            news,
+            reader,
+            done,
             buses: BTreeMap::new(),
             entries: BTreeMap::new(),
             routes: HashMap::new(),
@@ -117,15 +123,15 @@ impl Actor {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                Some((bus, news)) = self.news.1.recv() => self.news(bus, news),
-                Some(done) = self.done.1.recv() => self.done(done),
+                Some((bus, news)) = self.news.recv() => self.news(bus, news),
+                Some(done) = self.done.recv() => self.done(done),
                 () = until(deadline) => {}
             }
             for _ in 0..MOST_AT_ONCE {
-                let Ok((bus, news)) = self.news.1.try_recv() else { break };
+                let Ok((bus, news)) = self.news.try_recv() else { break };
                 self.news(bus, news);
             }
-            while let Ok(done) = self.done.1.try_recv() {
+            while let Ok(done) = self.done.try_recv() {
                 self.done(done);
             }
             self.due();
@@ -178,7 +184,7 @@ impl Actor {
         }
         known.why = format!("connecting to the {} bus", bus.as_str());
         let place = if bus == self.config.own { self.config.place.clone() } else { super::BusPlace::Usual };
-        tokio::spawn(keep(bus, place, self.config.call_limit, self.news.0.clone()));
+        tokio::spawn(keep(bus, place, self.config.call_limit, self.teller.clone()));
     }
 
     fn command(&mut self, command: Command) {
@@ -247,7 +253,7 @@ impl Actor {
         if begin {
             let (name, spec) = (name.clone(), entry.spec.clone());
             let reader = Reader { link, limit: self.config.call_limit, never_call: self.never_call.clone() };
-            let done = self.done.0.clone();
+            let done = self.reader.clone();
             tokio::spawn(async move {
                 let read = reader.read(&spec, true).await;
                 // The actor is there as long as somebody needs what was read.
@@ -312,12 +318,11 @@ impl Actor {
                     None => entry.away(Reason::BackendAway, why),
                     Some(link) => {
                         let reader = Reader { link, limit, never_call };
-                        match tokio::time::timeout(PATIENCE, reader.read(&spec, false)).await {
-                            Ok(read) => drop(entry.read(read, Instant::now())),
-                            Err(_) => {
-                                let why = format!("{} has not answered within {PATIENCE:?}", spec.service);
-                                entry.away(Reason::ServiceAway, why);
-                            }
+                        if let Ok(read) = tokio::time::timeout(PATIENCE, reader.read(&spec, false)).await {
+                            entry.read(read, Instant::now());
+                        } else {
+                            let why = format!("{} has not answered within {PATIENCE:?}", spec.service);
+                            entry.away(Reason::ServiceAway, why);
                         }
                     }
                 }
@@ -375,7 +380,7 @@ impl Actor {
     fn down(&mut self, bus: ObjectBus, why: &str) {
         let known = self.buses.entry(bus).or_default();
         let was_up = known.link.take().is_some();
-        known.why = why.to_owned();
+        why.clone_into(&mut known.why);
         if was_up {
             known.reconnects += 1;
         }

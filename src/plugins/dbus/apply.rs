@@ -206,7 +206,7 @@ async fn make(
     };
     let called = known.link.call(message, SETTER_LIMIT).await;
     let result = called.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
-    tracing::info!(object = &**name, call = call.busctl(), result, "a method of another service");
+    tracing::debug!(object = &**name, call = call.busctl(), result, "a method of another service");
     let reply = match called {
         Ok(reply) => reply,
         // Whether it did anything before it failed nobody knows.

@@ -88,7 +88,7 @@ impl Link {
         let cell =
             self.rules.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.to_owned()).or_default().clone();
         let add = || async { self.call(driver("AddMatch", rule)?, limit).await.map(drop) };
-        cell.get_or_try_init(add).await.map(|()| ())
+        cell.get_or_try_init(add).await.copied()
     }
 
     /// Asks the bus no more for the signals of rules that are not among these.

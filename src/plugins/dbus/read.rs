@@ -242,16 +242,15 @@ impl Reader {
             Err(error) => return Err(unread(&error)),
         };
         for name in wanted {
-            let value = match &all {
-                Some(all) => all.get(name).map(|value| value.try_clone()).transpose().ok().flatten(),
-                None => {
-                    let got = self.call(method(to, PROPERTIES, "Get", &(&spec.interface, name))).await;
-                    match got {
-                        Ok(reply) => reply.body().deserialize::<OwnedVariant>().ok(),
-                        Err(CallError::Refused { .. }) if !got.as_ref().is_err_and(CallError::is_absence) => None,
-                        Err(error) => return Err(unread(&error)),
-                    }
-                }
+            if let Some(all) = &all {
+                take(facts, name, all.get(name).map(|value| &**value));
+                continue;
+            }
+            let got = self.call(method(to, PROPERTIES, "Get", &(&spec.interface, name))).await;
+            let value = match got {
+                Ok(reply) => reply.body().deserialize::<OwnedVariant>().ok(),
+                Err(CallError::Refused { .. }) if !got.as_ref().is_err_and(CallError::is_absence) => None,
+                Err(error) => return Err(unread(&error)),
             };
             take(facts, name, value.as_deref());
         }
