@@ -31,7 +31,8 @@ mod tests;
 
 pub use check::Rules;
 pub use container::{
-    ContainerSource, ContainerSpec, Decimal, Features, MountSpec, NetworkSpec, Startup, TemplateSource, TemplateSpec,
+    ContainerSource, ContainerSpec, Decimal, Features, ImageKind, MountSpec, NetworkSpec, Startup, TemplateSource,
+    TemplateSpec,
 };
 pub use document::{
     ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,

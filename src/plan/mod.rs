@@ -6,12 +6,14 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+mod guest;
 mod object;
 mod protected;
 mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use assess::machined::{machine_properties, machine_refusals, template_refusal};
 pub use assess::{Assessment, assess, container_port, container_unit};
 pub use build::{backends, plan};
 pub use desired::Desired;

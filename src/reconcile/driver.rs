@@ -322,6 +322,11 @@ impl Driver {
                     self.ask(Request::Finished { generation, result, complete });
                 }
                 Effect::ReserveJobs => self.ask(Request::ReserveJobs),
+                Effect::Hint { plugin, containers } => {
+                    if let Some(plugin) = self.plugins.get(plugin) {
+                        plugin.hint(containers);
+                    }
+                }
                 Effect::Watch { generation, interest } => {
                     let watches: Vec<_> = self.plugins.values().map(|plugin| plugin.watch(interest.clone())).collect();
                     let inputs = self.inputs.clone();
@@ -415,6 +420,9 @@ fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
                 names.push(name);
             }
             Change::Object(name, facts) => drop(observed.objects.insert(name, Arc::new(facts))),
+            Change::Guest(id, facts) => drop(observed.guests.insert(id, Arc::new(facts))),
+            Change::GuestGone(id) => drop(observed.guests.remove(&id)),
+            Change::Cluster(facts) => observed.cluster = facts,
             _ => {}
         }
     }
