@@ -87,6 +87,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
+    object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }
 
