@@ -17,7 +17,7 @@ use super::path::job_path;
 use crate::{
     model::{
         Difference, InterfaceFacts, JobId, Kind, Name, REDACTED, ResourceId, StepFacts, StringMap, Subject, TypedValue,
-        Value, is_secret_key, shown,
+        Value, holds_secret, shown,
     },
     typed,
 };
@@ -258,24 +258,13 @@ impl Type for TypedMap<'_> {
 impl Serialize for TypedMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let shown = self.0.iter().filter_map(|(name, typed)| {
-            if is_secret_key(name) || holds_secret(&typed.value) {
+            if holds_secret(name, &typed.value) {
                 return Some((name, Variant::from(REDACTED)));
             }
             let signature = typed::single(&typed.signature)?;
             Some((name, typed::to_variant(&typed.value, &signature).ok()?))
         });
         serializer.collect_map(shown)
-    }
-}
-
-/// Whether there is a secret in a value, by the keys of its maps.
-fn holds_secret(value: &serde_json::Value) -> bool {
-    match value {
-        serde_json::Value::Array(items) => items.iter().any(holds_secret),
-        serde_json::Value::Object(fields) => {
-            fields.iter().any(|(key, value)| is_secret_key(key) || holds_secret(value))
-        }
-        _ => false,
     }
 }
 

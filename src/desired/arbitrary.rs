@@ -66,6 +66,12 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
             document.containers.insert(id, spec);
         }
         reconcile_entries(&mut document);
+        // Two names for one property would fight.
+        let mut seen = BTreeSet::new();
+        for spec in document.objects.values_mut().filter(|spec| matches!(spec.path, ObjectPlace::Path(_))) {
+            let place = (spec.bus, spec.service.clone());
+            spec.properties.retain(|name, _| seen.insert((place.clone(), name.clone())));
+        }
         add_waits(&mut document, &waits);
         document
     })

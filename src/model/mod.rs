@@ -26,7 +26,7 @@ pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path
 pub use machine_link::machine_link;
 pub use object::{MethodKey, ObjectFacts, PropertyType, TypedValue};
 pub use publish::{Publisher, Reader};
-pub use secret::{REDACTED, is_secret_key, shown};
+pub use secret::{REDACTED, holds_secret, is_secret_key, shown};
 pub use snapshot::{
     DriftPolicy, JobFacts, JobId, JobKind, JobResult, JobState, NO_TAG, OP_DBUS_UID, Observed, Reason, ResourceFacts,
     Snapshot, StateFacts, StateFileStatus, StateSource, Status, StepFacts, StepState,

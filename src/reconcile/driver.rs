@@ -301,6 +301,7 @@ impl Driver {
         }
         let mut observed = self.publisher.reader().current().observed.clone();
         let mut units: BTreeSet<Name> = self.core.desired().units.keys().cloned().collect();
+        let desired = self.core.desired().document().clone();
         let systemd = self.plugins.get("systemd").cloned().filter(|_| all_units);
         tokio::spawn(async move {
             if let Some(systemd) = systemd {
@@ -309,7 +310,9 @@ impl Driver {
                     Err(error) => return drop(reply.send(Err(error.into()))),
                 }
             }
-            let text = tokio::task::spawn_blocking(move || spell(&export(&observed, &units, &plugins))).await;
+            let text =
+                tokio::task::spawn_blocking(move || spell(&export(&observed, &units, &desired.objects, &plugins)))
+                    .await;
             drop(reply.send(text.map_err(|error| CoreError::Failed(error.to_string()))));
         });
     }

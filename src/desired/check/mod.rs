@@ -94,6 +94,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
     container::together(decoded, rules, faults);
+    object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }
 

@@ -1,10 +1,15 @@
-//! An object of another D-Bus service, checked by itself.
+//! Objects of other D-Bus services: each checked by itself, and against one another.
 
-use crate::desired::{
-    document::Ensure,
-    fault::code,
-    object::{Call, ObjectPlace, ObjectSpec, Reference, Source, references},
-    place::{At, Faults, quoted},
+use std::collections::BTreeMap;
+
+use crate::{
+    desired::{
+        document::{Document, Ensure},
+        fault::code,
+        object::{Call, ObjectBus, ObjectPlace, ObjectSpec, Reference, Source, references},
+        place::{At, Faults, quoted},
+    },
+    model::Name,
 };
 
 /// How the names of methods begin that only read. `exists` and look-ups are called whenever somebody looks, also by
@@ -69,6 +74,26 @@ pub(in crate::desired) fn object(spec: &ObjectSpec, at: &At<'_>, faults: &mut Fa
             faults.add(&lookups.key(name).key("args"), code::CONTRADICTION, || {
                 "a look-up comes before all else and can refer to nothing: write $$ for a plain $".to_owned()
             });
+        }
+    }
+}
+
+/// No property is declared twice, under two names: the two would fight.
+pub(in crate::desired) fn twins(document: &Document, faults: &mut Faults) {
+    let mut seen: BTreeMap<(Option<ObjectBus>, &str, String, &str, &str), &Name> = BTreeMap::new();
+    for (name, spec) in &document.objects {
+        // What a look-up finds, nobody knows here.
+        let ObjectPlace::Path(path) = &spec.path else { continue };
+        for property in spec.properties.keys() {
+            let place = (spec.bus, spec.service.as_str(), path.clone(), spec.interface.as_str(), property.as_str());
+            let first = *seen.entry(place).or_insert(name);
+            if first != name {
+                let objects = At::ROOT.key("dbus");
+                let objects = objects.key("objects");
+                faults.add(&objects.key(name).key("properties").key(property), code::CONTRADICTION, || {
+                    format!("object {} declares this property already: take one away", quoted(first))
+                });
+            }
         }
     }
 }

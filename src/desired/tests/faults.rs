@@ -387,6 +387,13 @@ fn objects() {
             ],
         ),
         Case(
+            json!({"dbus": {"objects": {
+                "x": {"service": "a.b", "path": "/a", "interface": "a.b", "properties": {"A": 1, "B": 1}},
+                "y": {"service": "a.b", "path": "/a", "interface": "a.b", "properties": {"B": 2, "C": 1}},
+            }}}),
+            &[("/dbus/objects/y/properties/B", code::CONTRADICTION, "object \"x\" declares this property already")],
+        ),
+        Case(
             preset("timezon", json!({})),
             &[("/dbus/objects/x/preset", code::OUT_OF_RANGE, "did you mean \"timezone\"?")],
         ),

@@ -1,7 +1,7 @@
 //! Objects of other services: what is planned for them, from facts made by hand.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::needless_pass_by_value)]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
 
@@ -233,6 +233,22 @@ fn what_is_made_and_removed() {
     // Nobody says how it is made.
     let (reason, text) = blocked(&planned(json!({"properties": {"A": 1}}), missing));
     assert!(reason == Reason::ObjectMissing && text.contains(PATH), "{text}");
+}
+
+#[test]
+fn what_is_exported_plans_to_nothing() {
+    let is = facts(&[("Level", "u", json!(3), true), ("Password", "s", json!("x"), true)], &[]);
+    let declared = document(json!({"properties": {"Level": 7, "Password": "y"}}));
+    let observed = observe(Some(is));
+    let exported = crate::plan::export(&observed, &BTreeSet::new(), &declared.objects, &[]);
+    assert_eq!(exported.objects["x"].properties.len(), 1, "secrets are left out");
+    let again = parse(&crate::desired::spell(&exported)).unwrap();
+    assert_eq!(again, exported);
+    assert_eq!(plan(&Desired::new(Arc::new(again)), &observed, &inventory(), None), Plan::default());
+    assert_eq!(
+        crate::plan::export(&observed, &BTreeSet::new(), &declared.objects, &["ovsdb".to_owned()]),
+        Document::default()
+    );
 }
 
 #[test]

@@ -141,12 +141,18 @@ impl Actor {
 
     fn deadline(&self) -> Option<Instant> {
         let retries = self.entries.values().filter_map(|entry| entry.retry_at);
-        retries.chain(self.watches.iter().map(|watch| watch.until)).min()
+        let gone = self.entries.values().filter_map(|entry| entry.gone.as_ref().map(|(at, ..)| *at));
+        retries.chain(gone).chain(self.watches.iter().map(|watch| watch.until)).min()
     }
 
     /// What the time has come for.
     fn due(&mut self) {
         let now = Instant::now();
+        for (name, entry) in &mut self.entries {
+            if entry.expire(now) {
+                self.touched.insert(name.clone());
+            }
+        }
         let late: Vec<Name> = self
             .entries
             .iter()
@@ -391,11 +397,10 @@ impl Actor {
         if was_up {
             tracing::warn!(plugin = NAME, why, "a bus is out of reach");
         }
-        let own = self.config.own;
+        let (own, now) = (self.config.own, Instant::now());
         for (name, entry) in &mut self.entries {
             if entry.spec.bus.unwrap_or(own) == bus {
-                entry.owner = None;
-                entry.away(Reason::BackendAway, why.to_owned());
+                entry.leaves(Reason::BackendAway, why.to_owned(), now);
                 self.touched.insert(name.clone());
             }
         }
@@ -511,7 +516,7 @@ impl Actor {
         let mut to_read = Vec::new();
         for (name, entry) in &mut self.entries {
             if entry.spec.service == service && entry.spec.bus.unwrap_or(own) == bus {
-                if entry.owner_changed(Some(owner.clone()).filter(|owner| !owner.is_empty())) {
+                if entry.owner_changed(Some(owner.clone()).filter(|owner| !owner.is_empty()), Instant::now()) {
                     to_read.push(name.clone());
                 }
                 self.touched.insert(name.clone());

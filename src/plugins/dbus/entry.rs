@@ -18,6 +18,9 @@ use crate::{
 /// First wait before an object that did not answer is read again; doubles.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// A service that is away for less than this, as for a restart, changes nothing.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Longest such wait.
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,8 @@ pub(super) struct Entry {
     /// When it is read although nothing was heard.
     pub(super) retry_at: Option<Instant>,
     wait: Duration,
+    /// When its being away counts, and why it is.
+    pub(super) gone: Option<(Instant, Reason, String)>,
 }
 
 impl Entry {
@@ -55,6 +60,7 @@ impl Entry {
             again: false,
             retry_at: None,
             wait: FIRST_WAIT,
+            gone: None,
         }
     }
 
@@ -76,6 +82,7 @@ impl Entry {
         self.reading = false;
         match read {
             Ok(Read { owner, facts }) => {
+                self.gone = None;
                 self.owner = owner;
                 self.facts = Some(facts);
                 self.wait = FIRST_WAIT;
@@ -92,8 +99,31 @@ impl Entry {
         std::mem::take(&mut self.again)
     }
 
+    /// Whoever answers for it has gone: that counts only if it lasts.
+    pub(super) fn leaves(&mut self, reason: Reason, why: String, now: Instant) {
+        self.owner = None;
+        if self.facts.as_ref().is_some_and(|facts| facts.away.is_none()) {
+            self.gone = Some((now + GRACE, reason, why));
+        } else {
+            self.away(reason, why);
+        }
+    }
+
+    /// It has been away for long enough for that to count; `true` where that is news.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        match self.gone.take() {
+            Some((at, reason, why)) if at <= now => self.away(reason, why),
+            other => {
+                self.gone = other;
+                return false;
+            }
+        }
+        true
+    }
+
     /// It cannot be read: what is known stays as the last known.
     pub(super) fn away(&mut self, reason: Reason, why: String) {
+        self.gone = None;
         let spec = &self.spec;
         let facts = self.facts.get_or_insert_with(|| ObjectFacts {
             service: spec.service.clone(),
@@ -105,7 +135,7 @@ impl Entry {
     }
 
     /// Its service has another owner; `true` where it is to be read.
-    pub(super) fn owner_changed(&mut self, owner: Option<String>) -> bool {
+    pub(super) fn owner_changed(&mut self, owner: Option<String>, now: Instant) -> bool {
         let came = owner.is_some();
         if came && owner == self.owner && !self.reading {
             return false;
@@ -113,7 +143,7 @@ impl Entry {
         self.owner = owner;
         if !came && !self.spec.activate {
             let why = format!("nobody answers for {} any more", self.spec.service);
-            self.away(Reason::ServiceAway, why);
+            self.leaves(Reason::ServiceAway, why, now);
         }
         // One that the bus starts when it is needed may go when it is not: that changes nothing of what it looks after.
         came
