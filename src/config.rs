@@ -13,9 +13,12 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::plugins::{
-    lxc::{BadPattern, PORT_PATTERNS, Patterns},
-    ovsdb::Remote,
+use crate::{
+    config_proxmox::Proxmox,
+    plugins::{
+        lxc::{BadPattern, PORT_PATTERNS, Patterns},
+        ovsdb::Remote,
+    },
 };
 
 /// Units that run containers, the likeliest first: Proxmox VE's, LXC's own, systemd-nspawn's.
@@ -25,7 +28,7 @@ const CONTAINER_PATTERNS: [&str; 3] = ["pve-container@*.service", "lxc@*.service
 const OVSDB_REMOTE: &str = "unix:/run/openvswitch/db.sock";
 
 /// The longest time that can be set: longer than that, a job that waits looks like one that hangs.
-const LONGEST_MS: u64 = 10 * 60 * 1000;
+pub(crate) const LONGEST_MS: u64 = 10 * 60 * 1000;
 
 /// A number of the configuration, between two bounds (both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +127,8 @@ pub struct Config {
     pub ovsdb: Ovsdb,
     /// `[lxc]`.
     pub lxc: Lxc,
+    /// `[proxmox]`.
+    pub proxmox: Proxmox,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.

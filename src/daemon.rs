@@ -16,11 +16,12 @@ use crate::{
     logging::Logging,
     model::{Backend, BackendStatus, Reader},
     notify,
-    plan::Inventory,
+    plan::{Hand, Inventory},
     plugins::{
         Events, Plugin, PluginEvent,
         lxc::{BadPattern, Join},
         ovsdb::{self, Ovsdb, Timing},
+        proxmox::Proxmox,
         systemd::{Systemd, SystemdConfig},
     },
     reconcile::{self, Control, Core, Parts, start},
@@ -168,7 +169,10 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
         container_unit: config.container_unit().unwrap_or_default(),
         retry_unmet: false,
         reload_owed: false,
-        hand: crate::plan::Hand::default(),
+        hand: match &config.proxmox.0 {
+            Some(proxmox) => Hand::Proxmox { node: proxmox.node.clone() },
+            None => Hand::Systemd,
+        },
     }
 }
 
@@ -219,6 +223,8 @@ fn spawn_plugins(
     }
     if !settings.lxc {
         events("lxc").send(disabled());
+    } else if let Some(proxmox) = config.proxmox.0.clone() {
+        plugins.push(Arc::new(Proxmox::start(proxmox, events("lxc"))));
     }
     plugins
 }

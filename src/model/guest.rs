@@ -81,8 +81,8 @@ pub struct GuestSettings {
     pub description: Option<String>,
     /// Fields, as the document spells them, whose change waits for a restart.
     pub pending: BTreeSet<String>,
-    /// The address of each device inside that is known while it runs.
-    pub addresses: BTreeMap<String, BTreeSet<String>>,
+    /// Its addresses with their prefixes, as far as they are known while it runs.
+    pub addresses: BTreeSet<String>,
 }
 
 /// A container's network.
@@ -140,10 +140,28 @@ pub struct GuestMount {
 pub struct ClusterFacts {
     /// Its nodes, by name.
     pub nodes: BTreeMap<String, NodeFacts>,
-    /// What op-dbus's token may not do of what it may need: privilege to the path it is missing on.
-    pub missing_rights: BTreeMap<String, String>,
-    /// It is an API token, which cannot do some things whatever its rights.
-    pub is_token: bool,
+    /// What op-dbus's token may do: path to privileges, `true` where they hold below it, too. `None` = not known.
+    pub rights: Option<BTreeMap<String, BTreeMap<String, bool>>>,
+}
+
+impl ClusterFacts {
+    /// Whether op-dbus's token has that privilege there. What is not known is allowed: the runtime decides.
+    #[must_use]
+    pub fn may(&self, path: &str, privilege: &str) -> bool {
+        let Some(rights) = &self.rights else { return true };
+        let mut at = path;
+        loop {
+            // What is said of a path is all that counts there; else what its folder hands down.
+            if let Some(held) = rights.get(at) {
+                return held.get(privilege).is_some_and(|propagates| at == path || *propagates);
+            }
+            at = match at.rsplit_once('/') {
+                Some(("", "")) | None => return false,
+                Some(("", _)) => "/",
+                Some((folder, _)) => folder,
+            };
+        }
+    }
 }
 
 /// A node of a cluster.
@@ -166,4 +184,36 @@ pub struct StorageFacts {
     pub content: BTreeSet<String>,
     /// Volumes of templates on it.
     pub templates: BTreeSet<Name>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_handed_down() {
+        let held = |privileges: &[(&str, bool)]| {
+            privileges.iter().map(|(name, propagates)| ((*name).to_owned(), *propagates)).collect()
+        };
+        let rights = [
+            ("/", held(&[("Sys.Audit", true)])),
+            ("/vms", held(&[("VM.Audit", true), ("VM.Allocate", false)])),
+            ("/vms/102", held(&[])),
+        ];
+        let rights = rights.into_iter().map(|(path, held)| (path.to_owned(), held)).collect();
+        let facts = ClusterFacts { rights: Some(rights), ..ClusterFacts::default() };
+        for (path, privilege, may) in [
+            ("/vms/101", "VM.Audit", true),
+            ("/vms/101", "VM.Allocate", false),
+            ("/vms", "VM.Allocate", true),
+            ("/vms/102", "VM.Audit", false),
+            ("/storage/local", "Sys.Audit", true),
+            ("/storage/local", "VM.Audit", false),
+            ("/", "Sys.Audit", true),
+            ("/", "VM.Audit", false),
+        ] {
+            assert_eq!(facts.may(path, privilege), may, "{path} {privilege}");
+        }
+        assert!(ClusterFacts::default().may("/", "VM.Audit"), "what is not known is tried");
+    }
 }

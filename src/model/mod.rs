@@ -17,7 +17,7 @@ pub use facts::{
     Runtime, StringMap, UnitFacts, UnitJob,
 };
 pub use guest::{ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, NodeFacts, StorageFacts};
-pub use host_side::host_side_names;
+pub use host_side::{host_side_names, host_side_of};
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use publish::{Publisher, Reader};
 pub use secret::{REDACTED, is_secret_key, shown};

@@ -6,18 +6,28 @@ use std::{
 };
 
 use super::{
-    Action, BridgeOp, Desired, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp,
+    Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports},
     graph::{dependencies, order},
+    guest::guest_actions,
 };
 use crate::{
-    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, TemplateSource, UnitSpec},
     model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
 /// The plugins that must be connected for a resource to be read and written.
 #[must_use]
-pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
+pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'static [&'static str] {
+    let proxmox = match id.kind {
+        Kind::Unit => inventory.proxmox_unit(&id.name).is_some(),
+        Kind::Port => doc.ports.contains_key(&id.name) && inventory.proxmox_port(&id.name).is_some(),
+        Kind::Container => inventory.is_proxmox(&id.name),
+        Kind::Bridge => false,
+    };
+    if proxmox {
+        return &["lxc"];
+    }
     match id.kind {
         Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
@@ -58,6 +68,9 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         assessed.insert(id, assessment);
     }
     builder.add_reload();
+    if scope.is_none() {
+        builder.templates();
+    }
 
     let mut ends: BTreeMap<&ResourceId, Ends> = BTreeMap::new();
     for id in &ordered {
@@ -106,7 +119,9 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn assess(&self, id: &ResourceId) -> Assessment {
-        if let Some(away) = backends(self.doc, id).iter().find(|plugin| !self.observed.is_connected(plugin)) {
+        if let Some(away) =
+            backends(self.doc, id, self.inventory).iter().find(|plugin| !self.observed.is_connected(plugin))
+        {
             let why = away_why(self.observed, away);
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
@@ -132,6 +147,9 @@ impl Builder<'_> {
     /// reload of the plan waits for them, and starts that have dependencies of their own wait for the reload.
     fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment) {
         let Some(spec) = self.doc.units.get(&id.name).filter(|_| id.kind == Kind::Unit) else { return };
+        if self.inventory.proxmox_unit(&id.name).is_some() {
+            return;
+        }
         if assessment.blocked.is_some() {
             return;
         }
@@ -210,6 +228,9 @@ impl Builder<'_> {
         let mut after = before.steps.clone();
         after.extend(&own);
         let mut steps = match id.kind {
+            Kind::Unit if self.inventory.proxmox_unit(&id.name).is_some() => self.guest_unit(id, &assessment, after),
+            Kind::Port if self.inventory.proxmox_port(&id.name).is_some() => self.plugged_port(id, &assessment, after),
+            Kind::Container if self.inventory.is_proxmox(&id.name) => self.guest(id, &assessment, after),
             Kind::Unit => self.unit(id, &assessment, &own, after),
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
@@ -338,6 +359,98 @@ impl Builder<'_> {
         steps
     }
 
+    /// A container that a runtime with an API has in hand.
+    fn guest(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
+        let mut steps = BTreeSet::new();
+        if let Some(template) = self.template_of(spec) {
+            after.insert(template);
+        }
+        for (index, (action, changes)) in
+            guest_actions(&id.name, spec, assessment, self.observed).into_iter().enumerate()
+        {
+            let warnings = if index == 0 { assessment.warnings.clone() } else { Vec::new() };
+            let step = self.push(id.clone(), action, changes, after.clone(), None, warnings);
+            // One hand, one thing at a time.
+            after = BTreeSet::from([step]);
+            steps.insert(step);
+        }
+        steps
+    }
+
+    /// The step that fetches what a container is made from.
+    fn template_of(&self, spec: &ContainerSpec) -> Option<StepId> {
+        let volume = spec.from.as_ref()?.template.as_ref()?;
+        let name = volume.rsplit_once('/').map_or(volume.as_str(), |(_, name)| name);
+        let fetches = |step: &&Step| matches!(&step.action, Action::Template(fetched, _) if **fetched == *name);
+        self.steps.iter().find(fetches).map(|step| step.id)
+    }
+
+    /// Declared templates that their storage does not have.
+    fn templates(&mut self) {
+        let Hand::Proxmox { node } = &self.inventory.hand else { return };
+        if !self.observed.is_connected("lxc") {
+            return;
+        }
+        let storages = self.observed.cluster.nodes.get(node).map(|node| &node.storages);
+        for (name, spec) in &self.doc.templates {
+            let storage = spec.storage.as_deref().unwrap_or("local");
+            let volume = format!("{storage}:vztmpl/{name}");
+            let known = storages.and_then(|storages| storages.get(storage)?.as_ref());
+            if known.is_some_and(|facts| facts.templates.contains(volume.as_str())) {
+                continue;
+            }
+            let blocked = matches!(spec.source, TemplateSource::File(_)).then(|| {
+                let text = "an archive of this machine is not uploaded by this version: give its url, or put it there";
+                (Reason::NotSupported, text.to_owned())
+            });
+            let action = if blocked.is_some() {
+                Action::Nothing
+            } else {
+                Action::Template(name.clone(), TemplateOp::Fetch(Arc::new(spec.clone())))
+            };
+            let changes = vec![Difference::new(format!("templates.{name}"), "present", "absent")];
+            self.push(Subject::Plugin("lxc"), action, changes, BTreeSet::new(), blocked, Vec::new());
+        }
+    }
+
+    /// A unit that is a container of Proxmox VE's.
+    fn guest_unit(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (Some(container), Some(spec)) = (self.inventory.proxmox_unit(&id.name), self.doc.units.get(&id.name))
+        else {
+            return BTreeSet::new();
+        };
+        let mut steps = BTreeSet::new();
+        let mut after = after;
+        let enabled = assessment.changes(&["enabled"]);
+        if let Some(on) = spec.enabled.filter(|_| !enabled.is_empty()) {
+            let action = Action::Container(container.clone(), ContainerOp::SetOnBoot(on));
+            let step = self.push(id.clone(), action, enabled, after.clone(), None, assessment.warnings.clone());
+            after = BTreeSet::from([step]);
+            steps.insert(step);
+        }
+        let active = assessment.changes(&["active_state"]);
+        if !active.is_empty() {
+            let starts = spec.active_state == Some(ActiveState::Active);
+            let op = if starts { ContainerOp::Start } else { ContainerOp::Stop };
+            let action = Action::Container(container, op);
+            steps.insert(self.push(id.clone(), action, active, after, None, Vec::new()));
+        }
+        steps
+    }
+
+    /// A port that Proxmox VE plugs for one of its containers.
+    fn plugged_port(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (Some((container, index)), Some(spec)) =
+            (self.inventory.proxmox_port(&id.name), self.doc.ports.get(&id.name))
+        else {
+            return BTreeSet::new();
+        };
+        let action = Action::Container(container, ContainerOp::SetPort(index, Arc::new(spec.clone())));
+        let changes = assessment.differences.clone();
+        BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
+    }
+
     /// The step that brings a running container's port to its bridge; a declared port of that name adds its fields.
     fn container_plug(&self, id: &Name, spec: &ContainerSpec, assessment: &Assessment) -> Option<(Name, PortOp)> {
         let bridge = spec.bridge.clone()?;
@@ -365,7 +478,12 @@ impl Builder<'_> {
             }
             return;
         }
-        let is_named = |port: &Name| self.doc.ports.contains_key(port) || self.doc.bringer(port).is_some();
+        let is_named = |port: &Name| {
+            self.doc.ports.contains_key(port)
+                || self.doc.bringer(port).is_some()
+                // Whatever it bears: what Proxmox VE plugs is not touched here.
+                || self.inventory.proxmox_port(port).is_some()
+        };
         let mut bridges = Vec::new();
         for (name, facts) in &self.observed.bridges {
             if !is_ours(&facts.external_ids) || self.doc.bridges.contains_key(name) {

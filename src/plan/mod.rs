@@ -6,6 +6,7 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+mod guest;
 mod protected;
 mod step;
 #[cfg(test)]

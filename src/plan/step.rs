@@ -289,6 +289,20 @@ impl Inventory {
             && !id.starts_with('0')
             && id.parse().is_ok_and(|id: u32| VMIDS.contains(&id))
     }
+
+    /// The container of Proxmox VE's that a unit of that name runs.
+    #[must_use]
+    pub fn proxmox_unit(&self, unit: &str) -> Option<Name> {
+        let (before, after) = self.container_unit.split_once('%')?;
+        let id = unit.strip_prefix(before)?.strip_suffix(after)?;
+        self.is_proxmox(id).then(|| id.into())
+    }
+
+    /// The container of Proxmox VE's that a port of that name serves, and the number of its network.
+    #[must_use]
+    pub fn proxmox_port(&self, port: &str) -> Option<(Name, u8)> {
+        crate::model::host_side_of(port).filter(|(id, _)| self.is_proxmox(id))
+    }
 }
 
 #[cfg(test)]

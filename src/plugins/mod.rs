@@ -1,7 +1,9 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub(crate) mod backoff;
 pub mod lxc;
 pub mod ovsdb;
+pub mod proxmox;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod systemd;
@@ -147,6 +149,12 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
     /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
+
+    /// What another backend told hints that these containers are not any more as this plugin last saw them. A plugin
+    /// that is told of changes by its own backend needs no hints.
+    fn hint(&self, containers: std::collections::BTreeSet<Name>) {
+        drop(containers);
+    }
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.
     /// A step that has started is finished; dropping the future must not leave half a write.

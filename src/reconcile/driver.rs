@@ -319,6 +319,11 @@ impl Driver {
                     self.ask(Request::Finished { generation, result, complete });
                 }
                 Effect::ReserveJobs => self.ask(Request::ReserveJobs),
+                Effect::Hint { plugin, containers } => {
+                    if let Some(plugin) = self.plugins.get(plugin) {
+                        plugin.hint(containers);
+                    }
+                }
                 Effect::Watch { generation, interest } => {
                     let watches: Vec<_> = self.plugins.values().map(|plugin| plugin.watch(interest.clone())).collect();
                     let inputs = self.inputs.clone();
@@ -402,9 +407,15 @@ async fn plan_unmirrored(
 fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
     let mut names = Vec::new();
     for change in changes {
-        if let Change::Unit(name, facts) = change {
-            observed.units.insert(name.clone(), Arc::new(facts));
-            names.push(name);
+        match change {
+            Change::Unit(name, facts) => {
+                observed.units.insert(name.clone(), Arc::new(facts));
+                names.push(name);
+            }
+            Change::Guest(id, facts) => drop(observed.guests.insert(id, Arc::new(facts))),
+            Change::GuestGone(id) => drop(observed.guests.remove(&id)),
+            Change::Cluster(facts) => observed.cluster = facts,
+            _ => {}
         }
     }
     names

@@ -22,7 +22,8 @@ use super::{Caller, Notice};
 use crate::{
     desired::Document,
     model::{
-        Difference, JobId, JobKind, JobResult, ResourceId, Snapshot, StateFacts, StateFileStatus, StateSource, Status,
+        Difference, JobId, JobKind, JobResult, Name, ResourceId, Snapshot, StateFacts, StateFileStatus, StateSource,
+        Status,
     },
     plan::{Dependencies, Desired, Inventory, Plan, container_unit, dependencies, dependents},
     plugins::{Interest, Work, lxc::Join},
@@ -115,6 +116,13 @@ pub enum Effect {
         plugin: &'static str,
         /// These.
         work: Work,
+    },
+    /// Have that plugin look at these again: another backend told something of them.
+    Hint {
+        /// By that plugin.
+        plugin: &'static str,
+        /// These.
+        containers: BTreeSet<Name>,
     },
     /// Tell the bus, after the snapshot.
     Notice(Notice),

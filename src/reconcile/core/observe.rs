@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Core, Now};
+use super::{Core, Effect, Now};
 use crate::{
     model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId},
-    plan::{backends, container_unit},
+    plan::{Hand, backends, container_unit},
     plugins::PluginEvent,
 };
 
@@ -62,9 +62,10 @@ impl Core {
         self.view.plugins.insert(plugin, Arc::new(facts));
     }
 
-    /// The state of a backend. lxc has none of its own: containers are known as far as systemd is.
+    /// The state of a backend. Without Proxmox VE lxc has none of its own: containers are known as far as systemd is.
     fn backend(&mut self, plugin: &'static str, backend: Backend) {
-        if plugin == "systemd" && self.backings.contains_key("lxc") {
+        let derived = matches!(self.inventory.hand, Hand::Systemd);
+        if plugin == "systemd" && derived && self.backings.contains_key("lxc") {
             let joined = Backend { version: String::new(), ..backend.clone() };
             self.take_backend("lxc", joined);
         }
@@ -115,9 +116,10 @@ impl Core {
 
     /// What stands on that backend is judged anew.
     fn mark_plugin_dirty(&mut self, plugin: &str) {
-        let desired = &self.wanted.desired;
+        let (desired, inventory) = (&self.wanted.desired, &self.inventory);
         let shown = self.view.resources.keys().cloned();
-        self.dirty.extend(shown.chain(desired.resources()).filter(|id| backends(desired, id).contains(&plugin)));
+        self.dirty
+            .extend(shown.chain(desired.resources()).filter(|id| backends(desired, id, inventory).contains(&plugin)));
     }
 
     /// Replaces all that a plugin mirrors: what is not named is gone.
@@ -183,7 +185,8 @@ impl Core {
             Change::Container(name, facts) => {
                 // One whose unit was not known before may have run all along.
                 let stood = observed.containers.get(&name).is_some_and(|old| !old.running && !old.unit.is_empty());
-                let started = facts.running && stood;
+                // What Proxmox VE starts it plugs by itself, as its configuration says.
+                let started = facts.running && stood && !self.inventory.is_proxmox(&name);
                 let changed = put(&mut observed.containers, name.clone(), facts);
                 if started {
                     self.mark_replugged(&ResourceId::container(name));
@@ -193,15 +196,13 @@ impl Core {
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
             Change::Guest(name, facts) => {
                 if put(&mut observed.guests, name, facts) {
-                    self.rejoin.insert(id.clone());
-                    self.dirty.insert(id);
+                    self.guest_changed(id);
                 }
                 return;
             }
             Change::GuestGone(name) => {
                 if observed.guests.remove(&name).is_some() {
-                    self.rejoin.insert(id.clone());
-                    self.dirty.insert(id);
+                    self.guest_changed(id);
                 }
                 return;
             }
@@ -220,11 +221,28 @@ impl Core {
         }
     }
 
+    /// A guest of a runtime with an API is not as it was: nor is what the document says of its unit and its ports.
+    fn guest_changed(&mut self, id: ResourceId) {
+        let (wanted, inventory) = (&self.wanted.desired, &self.inventory);
+        let units = wanted.units.keys().filter(|unit| inventory.proxmox_unit(unit).as_ref() == Some(&id.name));
+        self.dirty.extend(units.cloned().map(ResourceId::unit));
+        let is_its = |port: &&Name| inventory.proxmox_port(port).is_some_and(|(of, _)| of == id.name);
+        self.dirty.extend(wanted.ports.keys().filter(is_its).cloned().map(ResourceId::port));
+        // Whoever is cloned from it, or shall be.
+        let clones = wanted
+            .containers
+            .iter()
+            .filter(|(_, spec)| spec.from.as_ref().is_some_and(|from| from.clone.as_ref() == Some(&id.name)));
+        self.dirty.extend(clones.map(|(clone, _)| ResourceId::container(clone.clone())));
+        self.rejoin.insert(id.clone());
+        self.dirty.insert(id);
+    }
+
     /// A port was plugged anew: what that wiped is put right, if a container brings it.
     fn replugged(&mut self, port: &Name) {
         let declared = self.wanted.desired.bringer(port);
         let container = declared.or_else(|| self.view.observed.links.port_container.get(port)).cloned();
-        if let Some(container) = container {
+        if let Some(container) = container.filter(|container| !self.inventory.is_proxmox(container)) {
             self.mark_replugged(&ResourceId::container(container));
             self.mark_replugged(&ResourceId::port(port.clone()));
         }
@@ -243,8 +261,25 @@ impl Core {
         if touched.is_empty() {
             return;
         }
+        self.hint(&touched);
         let changes = self.join.update(&self.view.observed, &touched);
         self.take_joined(changes);
+    }
+
+    /// A unit or a port changed: the container behind it may have, and Proxmox VE tells nobody.
+    fn hint(&mut self, touched: &BTreeSet<ResourceId>) {
+        if !matches!(self.inventory.hand, Hand::Proxmox { .. }) {
+            return;
+        }
+        let container = |id: &ResourceId| match id.kind {
+            Kind::Unit => self.inventory.proxmox_unit(&id.name),
+            Kind::Port => self.inventory.proxmox_port(&id.name).map(|(container, _)| container),
+            _ => None,
+        };
+        let containers: BTreeSet<Name> = touched.iter().filter_map(container).collect();
+        if !containers.is_empty() {
+            self.effects.push(Effect::Hint { plugin: "lxc", containers });
+        }
     }
 
     /// Takes over what the join found.
@@ -267,6 +302,10 @@ impl Core {
     pub(super) fn is_present(&self, id: &ResourceId) -> bool {
         let observed = &self.view.observed;
         match id.kind {
+            Kind::Unit if self.inventory.proxmox_unit(&id.name).is_some() => {
+                let guest = self.inventory.proxmox_unit(&id.name).and_then(|container| observed.guests.get(&container));
+                guest.is_some_and(|facts| !facts.is_machine)
+            }
             Kind::Unit => {
                 observed.units.get(&id.name).is_some_and(|unit| !matches!(unit.load_state.as_str(), "not-found" | ""))
             }

@@ -118,6 +118,7 @@ impl Sim {
                 let plan = plan(&desired, &self.view.observed, &inventory, scope.as_ref());
                 self.core.planned(job, &Arc::new(plan), self.now);
             }
+            Effect::Hint { .. } => {}
             effect @ Effect::Apply { .. } if self.hold => self.held.push(effect),
             Effect::Apply { plugin, work } => {
                 for step in &work.steps {
