@@ -2,6 +2,7 @@
 
 mod container;
 mod order;
+mod proxmox;
 
 use std::collections::BTreeMap;
 
@@ -90,7 +91,10 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
-    container::together(decoded, rules, faults);
+    container::together(decoded, faults);
+    if rules.proxmox {
+        proxmox::document(decoded, faults);
+    }
     order::check(decoded, rules, faults);
 }
 
