@@ -51,7 +51,8 @@ spellings! {
     DOMAINS: 1024, r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?( ([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$",
         "a DNS domain, or several separated by a space";
     /// Addresses, separated by spaces (looked at more closely by the decoder).
-    SERVERS: 1024, r"^[0-9A-Fa-f:.]+( [0-9A-Fa-f:.]+)*$", "an address, or several separated by a space";
+    SERVERS: 1024, r"^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)( (((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*))*$",
+        "an IP address, or several separated by a space";
     /// Proxmox VE's `pve-storage-id`.
     STORAGE: 100, r"^[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]$", "the name of a storage, as local-lvm";
     /// Proxmox VE's `pve-node`.

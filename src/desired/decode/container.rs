@@ -89,7 +89,10 @@ pub(super) fn container(
         tags: fields.read("tags", |node, at, faults| {
             set(node, at, faults, |node, at, faults| spelt(node, &spelling::TAG, at, faults))
         }),
-        description: fields.want("description", |node, at, faults| spelt(node, &spelling::TEXT, at, faults)),
+        description: fields.want("description", |node, at, faults| {
+            // Runtimes keep lines, and know of no line break after the last.
+            spelt(node, &spelling::TEXT, at, faults).map(|text| text.trim_end_matches('\n').to_owned())
+        }),
         pool: fields.read("pool", |node, at, faults| spelt(node, &spelling::POOL, at, faults)),
         node: fields.read("node", |node, at, faults| spelt(node, &spelling::NODE, at, faults)),
         template: fields.read("template", boolean).unwrap_or_default(),
