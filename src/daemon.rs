@@ -185,7 +185,10 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
 
 fn rules(config: &Config) -> Rules {
     let patterns = &config.systemd.container_patterns;
-    Rules { container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(), proxmox: false }
+    Rules {
+        container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        proxmox: config.proxmox.0.is_some(),
+    }
 }
 
 fn core_settings(config: &Config) -> reconcile::Settings {

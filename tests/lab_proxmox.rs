@@ -25,8 +25,6 @@ const LXC: &str = "/org/opdbus/plugin/lxc";
 const TOKEN: &str = "op@pve!lab=01234567-89ab-cdef-0123-456789abcdef";
 const SECRET: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const FOLDER: &str = "/run/lab-proxmox";
-/// Where the lab has the fake (tests/lab/machine).
-const PACKAGES: &str = "/usr/local/lib/fakepve";
 const HOST: &str = "127.0.0.2";
 const PORT: &str = "18006";
 
@@ -42,7 +40,7 @@ impl Fake {
         let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/proxmox");
         let mut process = Command::new("python3")
             .args([harness.to_str().unwrap(), FOLDER, HOST, PORT])
-            .env("PYTHONPATH", PACKAGES)
+            .env("PYTHONPATH", "/usr/local/lib/fakepve")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -25,13 +25,13 @@ except (ConnectionError, http.client.HTTPException) as error:
 print(json.dumps({"status": answer.status, "reason": answer.reason, "body": text}))
 "#;
 
-fn call(lab: &Lab, pve: &Pve<'_>, method: &str, path: &str, parameters: &Value) -> Value {
+fn call(lab: &Lab, pve: &Pve, method: &str, path: &str, parameters: &Value) -> Value {
     let printed = lab.run(&["python3", "-c", CLIENT, &pve.token(), method, path, &parameters.to_string()]);
     serde_json::from_str(&printed).unwrap()
 }
 
 /// Calls, waits for the task, and returns it.
-fn order(lab: &Lab, pve: &Pve<'_>, method: &str, path: &str, parameters: &Value) -> Value {
+fn order(lab: &Lab, pve: &Pve, method: &str, path: &str, parameters: &Value) -> Value {
     let answer = call(lab, pve, method, path, parameters);
     assert_eq!(answer["status"], 200, "{answer}");
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
@@ -53,7 +53,7 @@ fn nodes() -> String {
 fn a_container_that_is_started_really_runs_and_is_plugged() {
     let Some(lab) = Lab::enter() else { return };
     let pve = Pve::start(&lab);
-    assert_eq!(pve.get("/version")["release"], "9.0");
+    assert_eq!(pve.get(&lab, "/version")["release"], "9.0");
     assert_eq!(order(&lab, &pve, "POST", &nodes(), &gateway())["exitstatus"], "OK");
     assert!(!lab.ovs(&["list-ports", "ovsbr0"]).contains("veth100"), "it does not run yet");
 
@@ -64,7 +64,7 @@ fn a_container_that_is_started_really_runs_and_is_plugged() {
     assert_eq!(lab.show("pve-container@100.service", "ActiveState"), "active");
     assert_eq!(lab.ovs(&["port-to-br", "veth100i0"]), "ovsbr0");
     assert_eq!(lab.ovs(&["get", "port", "veth100i0", "tag"]), "20");
-    assert_eq!(pve.get(&format!("{at}/status/current"))["status"], "running");
+    assert_eq!(pve.get(&lab, &format!("{at}/status/current"))["status"], "running");
 
     // Changed as it runs: plugged anew.
     let net0 = "name=eth0,bridge=ovsbr0,tag=30,ip=10.0.0.100/24";
@@ -81,10 +81,11 @@ fn a_container_that_is_started_really_runs_and_is_plugged() {
 
     // Stopped behind Proxmox VE's back: it knows.
     lab.run(&["systemctl", "stop", "pve-container@100.service"]);
-    assert_eq!(pve.get(&format!("{at}/status/current"))["status"], "stopped");
+    assert_eq!(pve.get(&lab, &format!("{at}/status/current"))["status"], "stopped");
     assert!(!lab.ovs(&["list-ports", "ovsbr0"]).contains("veth100"));
     assert_eq!(order(&lab, &pve, "DELETE", &at, &json!({}))["exitstatus"], "OK");
     assert!(!std::path::Path::new("/var/lib/lxc/100").exists());
+    pve.requests_fit();
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn what_is_to_go_wrong_does() {
 
     // Somebody else is quicker.
     pve.fault(&Fault::Meddle("GET", "/config", 100, json!({ "description": "theirs" })));
-    let digest = pve.get(&format!("{at}/config"))["digest"].clone();
+    let digest = pve.get(&lab, &format!("{at}/config"))["digest"].clone();
     let put = call(&lab, &pve, "PUT", &format!("{at}/config"), &json!({ "cores": 2, "digest": digest }));
     assert_eq!(put["status"], 500);
     assert!(put["reason"].as_str().unwrap().contains("detected modified configuration"), "{put}");
@@ -170,13 +171,13 @@ fn a_cluster_has_other_nodes_and_storages_with_an_end() {
     pve.tell("add_node", json!({ "name": "far" }));
     pve.tell("add_ct", json!({ "vmid": 200, "node": "far", "status": "running" }));
     pve.tell("add_vm", json!({ "vmid": 300, "name": "machine" }));
-    let rows = pve.get("/cluster/resources?type=vm");
+    let rows = pve.get(&lab, "/cluster/resources?type=vm");
     let rows: Vec<_> = rows.as_array().unwrap().iter().map(|row| (&row["id"], &row["node"], &row["status"])).collect();
     assert_eq!(
         rows,
         [(&json!("qemu/300"), &json!(NODE), &json!("stopped")), (&json!("lxc/200"), &json!("far"), &json!("running"))]
     );
-    let bridges = pve.get(&format!("/nodes/{NODE}/network?type=any_bridge"));
+    let bridges = pve.get(&lab, &format!("/nodes/{NODE}/network?type=any_bridge"));
     assert_eq!(bridges[0]["iface"], "ovsbr0");
 
     pve.tell("room", json!({ "storage": "local-lvm", "gib": 0.5 }));

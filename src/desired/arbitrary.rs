@@ -300,7 +300,7 @@ pub(crate) fn settings() -> BoxedStrategy<ContainerSpec> {
         option::of("[a-z]([a-z0-9-]{0,5}[a-z0-9])?"),
         want("(10\\.0\\.0\\.[1-9]|2001:db8::[1-9])( 10\\.0\\.1\\.[1-9])?"),
         want("[a-z]{1,5}\\.lan"),
-        want("[^\0]{0,9}"),
+        want("([^\0]{0,9}[^\0\n])?"),
         option::of(btree_set("[a-z0-9_][a-z0-9_+.-]{0,4}", 0..3)),
         option::of("[a-z]{1,5}"),
     );

@@ -3,6 +3,7 @@
 mod container;
 mod object;
 mod order;
+mod proxmox;
 
 use std::collections::BTreeMap;
 
@@ -93,7 +94,10 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
-    container::together(decoded, rules, faults);
+    container::together(decoded, faults);
+    if rules.proxmox {
+        proxmox::document(decoded, faults);
+    }
     object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }

@@ -16,6 +16,8 @@ mod error;
 mod mirror;
 pub mod params;
 mod props;
+#[cfg(test)]
+mod schema_tests;
 mod task;
 mod token;
 mod trust;

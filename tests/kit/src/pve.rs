@@ -3,14 +3,15 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
+    process::Command,
     sync::Mutex,
 };
 
 use serde_json::{Value, json};
 
-use crate::Lab;
+use crate::{Lab, PveSchema};
 
 /// The unit it runs as.
 const SERVICE: &str = "lab-pve.service";
@@ -20,6 +21,8 @@ const FOLDER: &str = "/run/lab-pve";
 pub const NODE: &str = "lab";
 /// The address of the API, on the loopback device.
 const ADDRESS: &str = "127.0.0.2";
+/// The file that op-dbus reads its token from.
+pub const TOKEN_FILE: &str = "/etc/op-dbus/proxmox.token";
 /// Proxmox VE's own port.
 const PORT: u16 = 8006;
 /// The token that op-dbus is given.
@@ -32,8 +35,7 @@ pub const TEMPLATE: &str = "local:vztmpl/debian-12.tar.zst";
 /// A Proxmox VE node, alone in its cluster until told otherwise. It has the storages `local` (templates) and
 /// `local-lvm` (100 GiB), [`TEMPLATE`], Open vSwitch's bridges, and no guests. Containers of this node really run.
 #[derive(Debug)]
-pub struct Pve<'lab> {
-    lab: &'lab Lab,
+pub struct Pve {
     control: Mutex<BufReader<UnixStream>>,
 }
 
@@ -95,14 +97,14 @@ pub enum Fault<'a> {
     Away,
 }
 
-impl<'lab> Pve<'lab> {
+impl Pve {
     /// Starts it afresh: what an earlier one had, its containers as well, is gone.
     ///
     /// # Panics
     ///
     /// If it does not start.
     #[must_use]
-    pub fn start(lab: &'lab Lab) -> Self {
+    pub fn start(lab: &Lab) -> Self {
         let _ = lab.outcome(&["systemctl", "--quiet", "stop", SERVICE]);
         let _ = lab.outcome(&["systemctl", "--quiet", "reset-failed", SERVICE]);
         let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/pve/server");
@@ -120,7 +122,7 @@ impl<'lab> Pve<'lab> {
             &PORT.to_string(),
         ]);
         let control = UnixStream::connect(Path::new(FOLDER).join("control")).expect("its control socket");
-        let pve = Self { lab, control: Mutex::new(BufReader::new(control)) };
+        let pve = Self { control: Mutex::new(BufReader::new(control)) };
         pve.tell("token", json!({ "id": TOKEN_ID, "secret": TOKEN_SECRET }));
         pve
     }
@@ -153,18 +155,52 @@ impl<'lab> Pve<'lab> {
         format!("{TOKEN_ID}={TOKEN_SECRET}")
     }
 
+    /// Has an installed op-dbus find it: writes the token's file, sets the configuration's keys, those given as well, and
+    /// starts op-dbus anew.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration has no such keys.
+    pub fn configure(&self, lab: &Lab, keys: &[(&str, &str)]) {
+        fs::write(TOKEN_FILE, format!("{}\n", self.token())).expect("a file");
+        fs::set_permissions(TOKEN_FILE, fs::Permissions::from_mode(0o600)).expect("a mode");
+        let quoted = |text: &str| format!("\"{text}\"");
+        let (url, node, token) = (quoted(&self.url()), quoted(NODE), quoted(TOKEN_FILE));
+        let ca = quoted(&self.ca_file().to_string_lossy());
+        let own = [("url", &*url), ("node", &node), ("token_file", &token), ("ca_file", &ca)];
+        lab.configure(&[&own[..], keys].concat());
+    }
+
+    /// Holds every request so far against the API's schema.
+    ///
+    /// # Panics
+    ///
+    /// If one does not fit.
+    pub fn requests_fit(&self) {
+        let schema = PveSchema::load().expect("the lab has the schema");
+        for request in self.requests() {
+            let pairs = [&request["query"], &request["body"]].into_iter().filter_map(Value::as_object).flatten();
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let parameters: Vec<_> = pairs.map(|(name, value)| (name.clone(), text(value))).collect();
+            let path = request["path"].as_str().and_then(|path| path.strip_prefix("/api2/json")).expect("a path");
+            if let Err(faults) = schema.check(request["method"].as_str().expect("a method"), path, &parameters) {
+                panic!("{request}: {faults:#?}");
+            }
+        }
+    }
+
     /// Calls the API as root's token would, past op-dbus: the value under `data`.
     ///
     /// # Panics
     ///
     /// If it is refused.
-    pub fn get(&self, path: &str) -> Value {
+    pub fn get(&self, lab: &Lab, path: &str) -> Value {
         let header = format!("Authorization: PVEAPIToken={}", self.token());
         let script = "import json, ssl, sys, urllib.request as r; \
             q = r.Request(sys.argv[1], headers=dict([sys.argv[2].split(': ', 1)])); \
             print(json.dumps(json.load(r.urlopen(q, context=ssl.create_default_context(cafile=sys.argv[3])))['data']))";
         let url = format!("{}/api2/json{path}", self.url());
-        let printed = self.lab.run(&["python3", "-c", script, &url, &header, &self.ca_file().to_string_lossy()]);
+        let printed = lab.run(&["python3", "-c", script, &url, &header, &self.ca_file().to_string_lossy()]);
         serde_json::from_str(&printed).expect("JSON")
     }
 
@@ -306,8 +342,8 @@ impl<'lab> Pve<'lab> {
     }
 }
 
-impl Drop for Pve<'_> {
+impl Drop for Pve {
     fn drop(&mut self) {
-        let _ = self.lab.outcome(&["systemctl", "--quiet", "stop", SERVICE]);
+        let _ = Command::new("systemctl").args(["--quiet", "stop", SERVICE]).status();
     }
 }
