@@ -6,6 +6,8 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+#[cfg(test)]
+mod health_tests;
 mod protected;
 mod step;
 #[cfg(test)]
