@@ -309,6 +309,8 @@ fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment 
         return out;
     }
     out.differences = bridge_differences(spec, facts);
+    // Its local port is what shows whether there is a bridge at all.
+    out.health = observed.ports.get(name).and_then(|local| port_health(local));
     let foreign = foreign_ports(doc, name, observed);
     if !foreign.is_empty() {
         let foreign = foreign.into_iter().map(|port| port.to_string()).collect();

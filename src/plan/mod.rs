@@ -8,6 +8,8 @@ mod export;
 mod graph;
 mod guest;
 mod object;
+#[cfg(test)]
+mod health_tests;
 mod protected;
 mod step;
 #[cfg(test)]

@@ -21,9 +21,9 @@ use crate::{
     plugins::simulated::World,
 };
 
-const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const MACHINE: &str = "0123456789abcdef0123456789abcdef";
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
