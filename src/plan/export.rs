@@ -10,8 +10,7 @@ use crate::{
     },
     model::{
         BridgeFacts, ContainerFacts, GuestFacts, ObjectFacts, Observed, PortFacts, ResourceId, Runtime, StringMap,
-        UnitFacts, holds_secret,
-        is_secret_key,
+        UnitFacts, holds_secret, is_secret_key,
     },
 };
 

@@ -7,9 +7,9 @@ mod desired;
 mod export;
 mod graph;
 mod guest;
-mod object;
 #[cfg(test)]
 mod health_tests;
+mod object;
 mod protected;
 mod step;
 #[cfg(test)]
