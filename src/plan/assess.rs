@@ -9,6 +9,7 @@ use super::{
     compare::{bridge_differences, plugged_differences, port_differences, port_health, unit_differences},
     guest::assess_guest,
     is_protected,
+    object::assess_object,
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -80,6 +81,7 @@ pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &I
                 assess_container(doc, &id.name, spec, observed, inventory)
             }
         }),
+        Kind::Object => doc.objects.get(&id.name).map(|spec| assess_object(&id.name, spec, observed, inventory)),
     }
     .unwrap_or_default()
 }
@@ -307,6 +309,8 @@ fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment 
         return out;
     }
     out.differences = bridge_differences(spec, facts);
+    // Its local port is what shows whether there is a bridge at all.
+    out.health = observed.ports.get(name).and_then(|local| port_health(local));
     let foreign = foreign_ports(doc, name, observed);
     if !foreign.is_empty() {
         let foreign = foreign.into_iter().map(|port| port.to_string()).collect();

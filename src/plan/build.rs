@@ -12,6 +12,7 @@ use super::{
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{dependencies, order},
     guest::guest_actions,
+    object::{object_away, parts},
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, TemplateSource, UnitSpec},
@@ -25,7 +26,7 @@ pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'stat
         Kind::Unit => inventory.proxmox_unit(&id.name).is_some(),
         Kind::Port => doc.ports.contains_key(&id.name) && inventory.proxmox_port(&id.name).is_some(),
         Kind::Container => inventory.is_proxmox(&id.name),
-        Kind::Bridge => false,
+        Kind::Bridge | Kind::Object => false,
     };
     if proxmox {
         return &["lxc"];
@@ -37,6 +38,7 @@ pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'stat
             &["lxc", "systemd", "ovsdb"]
         }
         Kind::Container => &["lxc", "systemd"],
+        Kind::Object => &["dbus"],
     }
 }
 
@@ -132,6 +134,9 @@ impl Builder<'_> {
             backends(self.doc, id, self.inventory).iter().find(|plugin| !self.observed.is_connected(plugin))
         {
             let why = away_why(self.observed, away);
+            return Assessment { blocked: Some(why), ..Assessment::default() };
+        }
+        if let Some(why) = object_away(self.observed, id) {
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
         assess(self.doc, id, self.observed, self.inventory)
@@ -244,6 +249,7 @@ impl Builder<'_> {
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
+            Kind::Object => self.object(id, after),
         };
         steps.extend(own);
         if id.kind == Kind::Unit && self.needs_reload.contains(&id.name) {
@@ -344,6 +350,22 @@ impl Builder<'_> {
         let action = Action::Port(name.clone(), op);
         let changes = assessment.differences.clone();
         BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
+    }
+
+    /// The calls of an object, one after the other: each may repeat what another has set.
+    fn object(&mut self, id: &ResourceId, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (doc, observed) = (self.doc, self.observed);
+        let known = doc.objects.get(&id.name).zip(observed.objects.get(&id.name));
+        // That the calls can be made, the assessment has shown.
+        let parts = known.and_then(|(spec, facts)| parts(&id.name, spec, facts).ok()).unwrap_or_default();
+        let mut steps = BTreeSet::new();
+        for (op, changes) in parts {
+            let action = Action::Object(id.name.clone(), op);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, Vec::new());
+            steps.insert(step);
+            after.insert(step);
+        }
+        steps
     }
 
     fn container(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {

@@ -455,7 +455,8 @@ impl Core {
     }
 }
 
-/// What the plugins must mirror for a document: its units with their declared properties, and its containers' units.
+/// What the plugins must mirror for a document: its units with their declared properties, its containers' units, and its
+/// objects of other services.
 #[must_use]
 pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory: &Inventory) -> Interest {
     let mut units: BTreeMap<_, Vec<String>> =
@@ -466,9 +467,10 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
             properties.extend(machine_properties(spec).into_keys());
         }
     }
+    let objects = desired.objects.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
     let containers = desired.containers.iter().map(|(id, spec)| (id.clone(), Arc::new(spec.clone())));
     let templates = desired.templates.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone())));
-    Interest { units, installable: false, containers: containers.collect(), templates: templates.collect() }
+    Interest { units, installable: false, objects, containers: containers.collect(), templates: templates.collect() }
 }
 
 /// An empty plan, for jobs that have none yet.

@@ -195,6 +195,8 @@ impl Core {
                 changed
             }
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
+            Change::Object(name, facts) => put(&mut observed.objects, name, facts),
+            Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
             Change::Guest(name, facts) => {
                 if put(&mut observed.guests, name, facts) {
                     self.guest_changed(id);
@@ -313,6 +315,7 @@ impl Core {
             Kind::Bridge => observed.bridges.contains_key(&id.name),
             Kind::Port => observed.ports.contains_key(&id.name),
             Kind::Container => observed.containers.contains_key(&id.name),
+            Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }
     }
 }
