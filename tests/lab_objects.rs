@@ -265,6 +265,8 @@ mod misbehaving {
         assert_eq!(lab.set_desired_state(&document).1, "done");
         assert_eq!(shown(&lab, "x"), json!({ "Text": "b", "Count": 7, "Fixed": "new" }));
         assert_eq!(service.called("SetFixed"), 1);
+        // Whatever the signals of the job's own changes had read again, has been read when the next job has looked.
+        assert_eq!(lab.set_desired_state(&document).1, "unchanged");
         // A signal alone brings the new value: nothing is read.
         let read = service.called("GetAll");
         service.set("Text", value("c"));
