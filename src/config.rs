@@ -14,6 +14,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
+    config_proxmox::Proxmox,
     plan::PROTECTED_CALLS,
     plugins::{
         lxc::{BadPattern, PORT_PATTERNS, Patterns},
@@ -28,7 +29,7 @@ const CONTAINER_PATTERNS: [&str; 3] = ["pve-container@*.service", "lxc@*.service
 const OVSDB_REMOTE: &str = "unix:/run/openvswitch/db.sock";
 
 /// The longest time that can be set: longer than that, a job that waits looks like one that hangs.
-const LONGEST_MS: u64 = 10 * 60 * 1000;
+pub(crate) const LONGEST_MS: u64 = 10 * 60 * 1000;
 
 /// A number of the configuration, between two bounds (both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct Config {
     pub lxc: Lxc,
     /// `[dbus]`.
     pub dbus: Dbus,
+    /// `[proxmox]`.
+    pub proxmox: Proxmox,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.

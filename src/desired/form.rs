@@ -13,6 +13,7 @@ use crate::model::{DriftPolicy, Kind};
 use super::{
     decode::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU, RESERVED_PREFIX, VERSION},
     document::{ActiveState, BondMode, Common, Ensure, FailMode, Lacp, OptionalMap, VlanMode, Want},
+    form_lxc::LxcForm,
     names,
     object_form::DbusForm,
 };
@@ -205,41 +206,6 @@ pub(super) struct PortForm<'d> {
     pub(super) common: CommonForm,
 }
 
-/// Containers, whatever runs them.
-#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Lxc")]
-pub(super) struct LxcForm<'d> {
-    /// The containers; each id once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) containers: Vec<ContainerForm<'d>>,
-}
-
-/// A container.
-#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Container", extend("dependentRequired" = {"bridge": ["veth"]}))]
-pub(super) struct ContainerForm<'d> {
-    /// Its id, as its runtime names it: `100` of `pve-container@100.service`.
-    #[schemars(schema_with = "container_id")]
-    pub(super) id: &'d str,
-    /// Name of the host's side of its network, and so of its port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "device")]
-    pub(super) veth: Option<&'d str>,
-    /// The bridge that `veth` shall be on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "device")]
-    pub(super) bridge: Option<&'d str>,
-    /// Whether it shall run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
-    pub(super) running: Option<bool>,
-    /// The container may be touched although its unit is one of those that op-dbus never touches by itself.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(super) allow_protected: bool,
-    #[serde(flatten)]
-    pub(super) common: CommonForm,
-}
-
 /// What every resource's entry can say.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(super) struct CommonForm {
@@ -344,7 +310,7 @@ fn network_name(max: usize) -> Value {
     json!({ "pattern": names::NETWORK_PATTERN, "maxLength": max, "not": { "enum": [".", ".."] } })
 }
 
-fn device(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn device(_: &mut SchemaGenerator) -> Schema {
     let mut schema = json_schema!({ "type": "string" });
     if let Value::Object(name) = network_name(names::MAX_DEVICE) {
         schema.ensure_object().extend(name);
@@ -356,7 +322,7 @@ fn interfaces(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": device(generator), "uniqueItems": true, "minItems": MIN_BOND })
 }
 
-fn container_id(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn container_id(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": names::CONTAINER_PATTERN, "maxLength": names::MAX_CONTAINER })
 }
 

@@ -10,10 +10,12 @@
 pub(crate) mod arbitrary;
 
 mod check;
+mod container;
 mod decode;
 mod document;
 mod fault;
 mod form;
+mod form_lxc;
 mod names;
 mod near;
 mod node;
@@ -23,13 +25,18 @@ mod place;
 mod presets;
 mod schema;
 mod spell;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
 pub use check::Rules;
+pub use container::{
+    ContainerSource, ContainerSpec, Decimal, Features, ImageKind, MountSpec, NetworkSpec, Startup, TemplateSource,
+    TemplateSpec,
+};
 pub use document::{
-    ActiveState, BondMode, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,
-    UnitSpec, VlanMode, Want,
+    ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,
+    VlanMode, Want,
 };
 pub use fault::{DocumentError, Fault, code, faults_text};
 pub use names::can_say;

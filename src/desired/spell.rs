@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use crate::model::DriftPolicy;
 
 use super::{
-    document::{BridgeSpec, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
-    form::{
-        BridgeForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, common, field,
-    },
+    document::{BridgeSpec, Document, OptionalMap, PortSpec, UnitSpec},
+    form::{BridgeForm, DocumentForm, OvsdbForm, PortForm, SystemdForm, UnitForm, common, field},
+    form_lxc::{self, LxcForm},
     node::MAX_BYTES,
     object_form::{DbusForm, object},
 };
@@ -31,7 +30,14 @@ pub fn spell(document: &Document) -> String {
         allow_empty: document.allow_empty,
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
-        lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+        lxc: LxcForm {
+            containers: document
+                .containers
+                .iter()
+                .map(|(id, spec)| form_lxc::container(id, spec, common(&spec.common)))
+                .collect(),
+            templates: document.templates.iter().map(|(name, spec)| form_lxc::template(name, spec)).collect(),
+        },
         dbus: DbusForm { objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect() },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
@@ -89,17 +95,6 @@ fn port(spec: &PortSpec) -> PortForm<'_> {
         interfaces: spec.interfaces.as_ref(),
         bond_mode: field(&spec.bond_mode),
         lacp: field(&spec.lacp),
-        common: common(&spec.common),
-    }
-}
-
-fn container<'d>(id: &'d str, spec: &'d ContainerSpec) -> ContainerForm<'d> {
-    ContainerForm {
-        id,
-        veth: spec.veth.as_deref(),
-        bridge: spec.bridge.as_deref(),
-        running: spec.running,
-        allow_protected: spec.allow_protected,
         common: common(&spec.common),
     }
 }

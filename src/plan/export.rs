@@ -9,8 +9,8 @@ use crate::{
         PortSpec, PropertySpec, UnitSpec, VlanMode, Want, can_say,
     },
     model::{
-        BridgeFacts, ContainerFacts, ObjectFacts, Observed, PortFacts, ResourceId, StringMap, UnitFacts, holds_secret,
-        is_secret_key,
+        BridgeFacts, ContainerFacts, GuestFacts, ObjectFacts, Observed, PortFacts, ResourceId, Runtime, StringMap,
+        UnitFacts, holds_secret, is_secret_key,
     },
 };
 
@@ -48,8 +48,10 @@ pub fn export(
             .collect();
     }
     if wanted("lxc") {
-        let known =
-            observed.containers.iter().filter(|(_, facts)| !facts.unit.is_empty() && facts.rival_units.is_empty());
+        let known = observed.containers.iter().filter(|(_, facts)| {
+            let of_proxmox = facts.runtime == Runtime::Proxmox;
+            of_proxmox || (!facts.unit.is_empty() && facts.rival_units.is_empty())
+        });
         out.containers = known
             .filter(|(id, facts)| is_steady(&facts.active_state) && can_say(&ResourceId::container((*id).clone())))
             .map(|(id, facts)| (id.clone(), container(facts)))
@@ -142,7 +144,31 @@ fn port(name: &str, facts: &PortFacts) -> PortSpec {
     }
 }
 
+/// What Proxmox VE holds of a container, as far as a document can say it.
+fn guest(facts: &GuestFacts) -> ContainerSpec {
+    let plain = ContainerSpec {
+        running: (!facts.is_template).then_some(facts.running),
+        node: facts.is_remote.then(|| facts.node.clone()),
+        template: facts.is_template,
+        ..ContainerSpec::default()
+    };
+    let Some(settings) = facts.settings.as_ref().filter(|_| facts.away.is_empty()) else { return plain };
+    ContainerSpec {
+        onboot: Some(settings.onboot),
+        hostname: (!settings.hostname.is_empty()).then(|| settings.hostname.clone()),
+        cores: settings.cores.map_or(Want::Unmanaged, Want::Is),
+        memory_mib: Some(settings.memory_mib),
+        swap_mib: Some(settings.swap_mib),
+        protection: settings.protection.then_some(true),
+        tags: (!facts.tags.is_empty()).then(|| facts.tags.clone()),
+        ..plain
+    }
+}
+
 fn container(facts: &ContainerFacts) -> ContainerSpec {
+    if let Some(facts) = facts.guest.as_ref().filter(|guest| guest.runtime == Runtime::Proxmox) {
+        return guest(facts);
+    }
     // A container on one bridge by one port can say so in the document's words; others say only whether they run.
     let one = |names: &BTreeSet<crate::model::Name>| names.iter().next().filter(|_| names.len() == 1).cloned();
     let place = one(&facts.ports).zip(one(&facts.bridges)).filter(|_| facts.running && facts.stale_ports.is_empty());

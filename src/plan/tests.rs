@@ -21,9 +21,9 @@ use crate::{
     plugins::simulated::World,
 };
 
-const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const MACHINE: &str = "0123456789abcdef0123456789abcdef";
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
@@ -31,6 +31,7 @@ fn inventory() -> Inventory {
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: crate::plan::Hand::default(),
     }
 }
 

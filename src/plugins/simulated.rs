@@ -147,7 +147,7 @@ impl World {
             Action::Bridge(name, op) => self.bridge(name, op),
             Action::Port(name, op) => self.port(name, op),
             Action::Object(name, op) => self.object(name, op),
-            Action::Nothing => Outcome::failed(Reason::Internal, false),
+            _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
         Outcome { wrote, ..outcome }

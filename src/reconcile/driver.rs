@@ -278,8 +278,8 @@ impl Driver {
     fn plan(&self, request: PlanRequest) {
         let observed = self.publisher.reader().current().observed.clone();
         let inventory = on_behalf(self.core.inventory(), &request.caller);
-        let current = self.core.desired().document().clone();
         let plugins = self.plugins.values().cloned().collect();
+        let current = self.core.desired().document().clone();
         tokio::spawn(async move {
             let PlanRequest { document, mut reply, .. } = request;
             let work = plan_unmirrored(document, &current, observed, inventory, plugins);
@@ -325,6 +325,11 @@ impl Driver {
                     self.ask(Request::Finished { generation, result, complete });
                 }
                 Effect::ReserveJobs => self.ask(Request::ReserveJobs),
+                Effect::Hint { plugin, containers } => {
+                    if let Some(plugin) = self.plugins.get(plugin) {
+                        plugin.hint(containers);
+                    }
+                }
                 Effect::Watch { generation, interest } => {
                     let watches: Vec<_> = self.plugins.values().map(|plugin| plugin.watch(interest.clone())).collect();
                     let inputs = self.inputs.clone();
@@ -395,9 +400,8 @@ async fn plan_unmirrored(
         Some(facts) => properties.iter().any(|property| !facts.properties.contains_key(property)),
     });
     // What the document in force says of an object is mirrored; what another says of it is read.
-    interest
-        .objects
-        .retain(|name, spec| current.objects.get(name) != Some(&**spec) || !observed.objects.contains_key(name));
+    let mirrored = |name: &Name| observed.objects.contains_key(name);
+    interest.objects.retain(|name, spec| current.objects.get(name) != Some(&**spec) || !mirrored(name));
     if interest != Interest::default() {
         let connected = plugins.iter().filter(|plugin| observed.is_connected(plugin.name()));
         let looks: Vec<_> = connected.map(|plugin| plugin.look(interest.clone())).collect();
@@ -419,6 +423,9 @@ fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
                 names.push(name);
             }
             Change::Object(name, facts) => drop(observed.objects.insert(name, Arc::new(facts))),
+            Change::Guest(id, facts) => drop(observed.guests.insert(id, Arc::new(facts))),
+            Change::GuestGone(id) => drop(observed.guests.remove(&id)),
+            Change::Cluster(facts) => observed.cluster = facts,
             _ => {}
         }
     }

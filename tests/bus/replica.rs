@@ -80,11 +80,9 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
                     snapshot.add_container(&name, ContainerFacts { stale_ports, ..ContainerFacts::default() });
                 }
                 Kind::Object => {
-                    let typed = TypedValue { signature: "u".to_owned(), value: u32::from(*value).into() };
-                    let properties = [("Level".to_owned(), typed)].into();
-                    let facts = ObjectFacts { properties, ..ObjectFacts::default() };
-                    snapshot.observed.objects.insert(name.clone(), Arc::new(facts));
-                    snapshot.add(ResourceId::object(name));
+                    let counted = TypedValue { signature: "y".to_owned(), value: (*value).into() };
+                    let properties = [("Count".to_owned(), counted)].into();
+                    snapshot.add_object(&name, ObjectFacts { properties, ..ObjectFacts::default() });
                 }
             }
         }

@@ -27,7 +27,9 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
-        "Lxc" | "Container" => "containers",
+        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
+            "containers"
+        }
         "Dbus" | "Object" | "Property" | "Call" | "Lookup" | "Match" => "objects",
         "Value" => return "[value](objects.md#values)".to_owned(),
         other => panic!("{other} has no section"),
@@ -37,6 +39,7 @@ fn link(definition: &str) -> String {
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
         "Dbus" => "objects",
+        "ContainerSource" => "source",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")
@@ -86,6 +89,7 @@ fn takes(whole: &Value, field: &Value) -> String {
             format!("a number from {} to {}", field["minimum"], field["maximum"])
         }
         "integer" => "a whole number".to_owned(),
+        "number" => format!("a number, with a fraction or not, from {} to {}", field["minimum"], field["maximum"]),
         "array" => match referred(&field["items"]) {
             Some(name) => format!("a list of {}", link(name)),
             None => match takes(whole, &field["items"]).strip_prefix("a number") {

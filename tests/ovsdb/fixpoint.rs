@@ -111,6 +111,7 @@ fn planned(document: &Document, watched: &Watched) -> Plan {
         container_unit: "lxc@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: op_dbus::plan::Hand::default(),
     };
     plan(&Desired::new(Arc::new(document.clone())), &observed, &inventory, None)
 }

@@ -1,31 +1,38 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
+mod container;
 mod object;
 mod order;
+mod proxmox;
 
 use std::collections::BTreeMap;
 
 use crate::model::{Kind, Name, ResourceId};
 
 use super::{
+    container::ContainerSpec,
     decode::Decoded,
-    document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
+    document::{ActiveState, Document, Ensure, PortSpec, UnitSpec, Want},
     fault::code,
     names,
     place::{At, Faults, named, quoted},
 };
+
+pub(super) use container::{container, template};
 
 /// What the configuration says that documents are checked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Patterns of the units that run containers; `*` stands for the container's id.
     pub container_units: Vec<String>,
+    /// Containers are Proxmox VE's: their ids are its numbers.
+    pub proxmox: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let patterns = ["pve-container@*.service", "lxc@*.service", "systemd-nspawn@*.service"];
-        Self { container_units: patterns.map(str::to_owned).to_vec() }
+        Self { container_units: patterns.map(str::to_owned).to_vec(), proxmox: false }
     }
 }
 
@@ -87,6 +94,10 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
+    container::together(decoded, faults);
+    if rules.proxmox {
+        proxmox::document(decoded, faults);
+    }
     object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }

@@ -1,5 +1,6 @@
 //! Reading a document: from JSON to the typed form, with everything that is wrong with it.
 
+mod container;
 mod dbus;
 mod fields;
 mod lxc;
@@ -23,6 +24,7 @@ use super::{
 };
 
 pub(super) use self::{
+    container::{CORES, MAX_DECIMAL, MAX_NETWORKS, MEMORY_MIB, MTU as CONTAINER_MTU, SIZE_GIB, STARTUP, VLAN},
     dbus::MAX_ARGS,
     ovsdb::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU},
     value::RESERVED_PREFIX,

@@ -92,8 +92,9 @@ impl Evaluator {
             "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= limit()),
             "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= limit()),
             "items" => value.as_array().is_none_or(|items| items.iter().all(|item| self.valid(rule, item))),
-            "maxItems" => value.as_array().is_none_or(|items| items.len() <= limit()),
             "minItems" => value.as_array().is_none_or(|items| items.len() >= limit()),
+            "maxItems" => value.as_array().is_none_or(|items| items.len() <= limit()),
+            "minProperties" => value.as_object().is_none_or(|fields| fields.len() >= limit()),
             "uniqueItems" => value.as_array().is_none_or(|items| {
                 let distinct: BTreeSet<String> = items.iter().map(ToString::to_string).collect();
                 distinct.len() == items.len()
@@ -198,6 +199,9 @@ fn anything() -> impl Strategy<Value = Value> {
         "$lookup:one",
         "session",
         "signal",
+        "10.0.0.1/24",
+        "a_b",
+        "/srv",
     ];
     let numbers =
         [json!(0), json!(1), json!(67), json!(68), json!(4096), json!(-1), json!(0.5), json!(7.0), json!(65536)];
@@ -271,6 +275,17 @@ fn key() -> impl Strategy<Value = String> {
         "method",
         "$value",
         "nul\u{0}a",
+        "from",
+        "template",
+        "clone",
+        "networks",
+        "name",
+        "ip",
+        "cpulimit",
+        "startup",
+        "mounts",
+        "path",
+        "templates",
     ];
     select(names.to_vec()).prop_map(str::to_owned)
 }
@@ -329,7 +344,23 @@ fn each_field_alone() {
                        "after": [], "drift": "report"},
                 "b0": {"interfaces": ["eno1", "eno2"], "bond_mode": "balance-slb", "lacp": "off"}}}}},
         "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0", "running": true, "allow_protected": true,
-                                "after": [], "drift": "report"}]},
+                                "after": [], "drift": "report"},
+            {"id": "101", "ensure": "present", "purge": false, "hostname": "warp", "restart": true, "onboot": true,
+             "from": {"template": "local:vztmpl/a.tar.zst", "storage": "local-lvm", "size_gib": 8, "unprivileged": true,
+                      "ssh_public_keys": ["ssh-ed25519 A"], "password_credential": "root.password"},
+             "cores": 2, "cpulimit": 1.5, "memory_mib": 512, "swap_mib": 0,
+             "networks": [{"name": "eth0", "bridge": "br0", "tag": 20, "trunks": [1], "hwaddr": "BC:24:11:00:00:01",
+                           "ip": "10.0.0.1/24", "gw": "10.0.0.254", "ip6": "fd00::1/64", "gw6": "fd00::fe",
+                           "firewall": true, "mtu": 1500, "rate": 12.5, "link_down": false}],
+             "mounts": [{"path": "/srv", "storage": "local-lvm", "size_gib": 1, "read_only": true, "backup": false},
+                        {"path": "/host", "source": "/srv/host"}],
+             "features": {"nesting": true, "keyctl": false, "fuse": false, "mknod": false, "mount": ["nfs"]},
+             "startup": {"order": 1, "up": 2, "down": 3}, "protection": false, "nameserver": "10.0.0.1",
+             "searchdomain": "lan", "tags": ["web"], "description": "a", "pool": "p", "node": "pve",
+             "template": false},
+            {"id": "102", "from": {"clone": "101", "full": true}}],
+         "templates": [{"name": "a.tar.zst", "storage": "local", "url": "https://a/b", "checksum": ("sha256:".to_owned() + &"a".repeat(64))},
+                       {"name": "b.tar.zst", "appliance": "c.tar.zst"}, {"name": "d.tar.zst", "file": "/d"}]},
         "dbus": {"objects": {
             "a": {"bus": "system", "service": "a.b", "path": "$lookup:one", "interface": "a.b", "activate": true,
                   "lookups": {

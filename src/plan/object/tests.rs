@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     desired::{Document, parse},
     model::{Backend, BackendStatus, PropertyType, Value as Shown},
-    plan::{Action, Desired, PROTECTED_CALLS, Plan, plan},
+    plan::{Action, Desired, Hand, PROTECTED_CALLS, Plan, plan},
     typed::to_variant,
 };
 
@@ -23,6 +23,7 @@ fn inventory() -> Inventory {
         container_unit: String::new(),
         retry_unmet: false,
         reload_owed: false,
+        hand: Hand::default(),
     }
 }
 

@@ -177,12 +177,12 @@ impl Core {
     /// Starts, stops and restarts need not wait for the job that writes, unless it works on the same container.
     fn begin_beside(&mut self) {
         for job in self.queue.iter().copied().collect::<Vec<_>>() {
-            let Some(unit) = self.runs.get(&job).and_then(Run::held_unit) else { continue };
+            let Some(target) = self.runs.get(&job).and_then(Run::held_target) else { continue };
             let waits = self.runs.iter().any(|(other, run)| match run.stage {
-                Stage::Queued => *other < job && run.held_unit() == Some(unit),
+                Stage::Queued => *other < job && run.held_target() == Some(target),
                 // Nobody knows yet what it will work on.
                 Stage::Watching | Stage::Planning => true,
-                Stage::Running => run.acts_on(unit),
+                Stage::Running => run.acts_on(target),
             });
             if !waits {
                 self.queue.retain(|queued| *queued != job);
@@ -512,8 +512,8 @@ impl Core {
             self.settle_account(id, run, stopped.is_none());
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
             let away = object_away(&self.view.observed, id);
-            let known = away.is_none()
-                && backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin));
+            let mut standing_on = backends(&self.wanted.desired, id, &self.inventory).iter();
+            let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
             if !(known && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
                 let failure = self.tracks.get(id).and_then(|track| track.failure.clone());

@@ -88,7 +88,23 @@ impl Core {
 
     /// Why a resource's backend cannot be believed, if so.
     fn away(&self, id: &ResourceId) -> Option<(Reason, String)> {
-        let backend = backends(&self.wanted.desired, id).iter().find_map(|plugin| {
+        self.backend_away(id).or_else(|| self.node_away(id)).or_else(|| object_away(&self.view.observed, id))
+    }
+
+    /// Why the node of a container cannot be believed, if so: its own containers are unknown, and no others.
+    fn node_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        let container = match id.kind {
+            Kind::Unit => self.inventory.proxmox_unit(&id.name)?,
+            Kind::Port => self.inventory.proxmox_port(&id.name)?.0,
+            Kind::Container if self.inventory.is_proxmox(&id.name) => id.name.clone(),
+            _ => return None,
+        };
+        let guest = self.view.observed.guests.get(&container).filter(|guest| !guest.away.is_empty())?;
+        Some((Reason::NodeAway, format!("{}; the values are the last known", guest.away)))
+    }
+
+    fn backend_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        backends(&self.wanted.desired, id, &self.inventory).iter().find_map(|plugin| {
             let backing = self.backings.get(plugin);
             if backing.is_some_and(|backing| !backing.unknown) {
                 return None;
@@ -102,8 +118,7 @@ impl Core {
             let message = backend.map_or("", |backend| &backend.message);
             let colon = if message.is_empty() { "" } else { ": " };
             Some((Reason::BackendAway, format!("{plugin} is away; the values are the last known{colon}{message}")))
-        });
-        backend.or_else(|| object_away(&self.view.observed, id))
+        })
     }
 
     /// A resource that nothing is under way for and that is not as it should be.
@@ -119,7 +134,9 @@ impl Core {
             let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
             (Status::Failed, reason, message)
         } else if let Some((reason, message)) = &assessment.blocked {
-            (Status::Blocked, *reason, message.clone())
+            // What is written and waits for a restart stands in nobody's way.
+            let waits = *reason == Reason::RestartNeeded;
+            (if waits { Status::Pending } else { Status::Blocked }, *reason, message.clone())
         } else if track.gave_up {
             given_up(track.failure.as_ref())
         } else if let Some((status, reason, message, _)) = track.failure.clone() {
@@ -135,7 +152,8 @@ impl Core {
         } else {
             (Status::Drifted, reason_of(assessment), said())
         };
-        self.consider(id, assessment, stands.0);
+        let waits = assessment.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::RestartNeeded);
+        self.consider(id, assessment, if waits { Status::Blocked } else { stands.0 });
         stands
     }
 

@@ -47,6 +47,7 @@ impl Sim {
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
             reload_owed: false,
+            hand: crate::plan::Hand::default(),
         };
         let core = Core::new(
             Settings::default(),
@@ -156,7 +157,7 @@ impl Sim {
             }
             Effect::Notice(notice) => self.notices.push(notice),
             Effect::Finished { generation, result, complete } => self.finished.push((generation, result, complete)),
-            Effect::ReserveJobs => {}
+            Effect::ReserveJobs | Effect::Hint { .. } => {}
         }
     }
 
