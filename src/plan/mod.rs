@@ -7,6 +7,8 @@ mod desired;
 mod export;
 mod graph;
 mod guest;
+#[cfg(test)]
+mod guest_tests;
 mod protected;
 mod step;
 #[cfg(test)]
