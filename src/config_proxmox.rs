@@ -93,9 +93,8 @@ impl TryFrom<Written> for Proxmox {
             poll: written.poll_ms.map_or(default.poll, Bounded::millis),
             sweep: written.sweep_ms.map_or(default.sweep, Bounded::millis),
         };
-        let node = match written.node.filter(|node| !node.is_empty()).or_else(host_name) {
-            Some(node) => node,
-            None => return Err("node is missing, and the host has no name".to_owned()),
+        let Some(node) = written.node.filter(|node| !node.is_empty()).or_else(host_name) else {
+            return Err("node is missing, and the host has no name".to_owned());
         };
         Ok(Self(Some(Settings { url, node, token, trust, timing })))
     }
@@ -128,7 +127,7 @@ mod tests {
         let settings = settings.unwrap().0.unwrap();
         assert_eq!(settings.node, "pve1");
         assert_eq!(settings.trust, Trust::CaFile("/etc/pve/pve-root-ca.pem".into()));
-        assert_eq!(settings.timing.task, Duration::from_hours(24));
+        assert_eq!(settings.timing.task, Duration::from_secs(24 * 60 * 60));
         let pin = "AB:".repeat(31) + "CD";
         let text = format!("url = 'https://a'\ntoken_file = '/t'\nfingerprint = '{pin}'\n");
         let settings = read(&text).unwrap().0.unwrap();

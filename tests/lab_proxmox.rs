@@ -59,7 +59,7 @@ impl Fake {
     }
 
     /// Has the fake do something; returns what it answers.
-    fn tell(&self, what: Value) -> Value {
+    fn tell(&self, what: &Value) -> Value {
         writeln!(self.pipes.borrow_mut().0, "{what}").unwrap();
         let answer = self.read();
         assert!(answer.get("error").is_none(), "{what}: {answer}");
@@ -68,12 +68,12 @@ impl Fake {
 
     /// The configuration of a container, with its `status`; null where there is none.
     fn config(&self, id: u32) -> Value {
-        self.tell(json!(["config", id]))
+        self.tell(&json!(["config", id]))
     }
 
     /// Calls that were made since the last time, but for those that read.
     fn writes(&self) -> Vec<String> {
-        let calls = self.tell(json!(["calls"]));
+        let calls = self.tell(&json!(["calls"]));
         let shown = calls.as_array().unwrap().iter();
         let shown = shown.map(|call| format!("{} {}", call[0].as_str().unwrap(), call[1].as_str().unwrap()));
         shown.filter(|call| !call.starts_with("GET")).map(|call| call.replace("/api2/json", "")).collect()
@@ -114,8 +114,21 @@ fn enter() -> Option<(Lab, Fake)> {
         ("sweep_ms", "1000"),
     ]);
     lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
-    fake.tell(json!(["calls"]));
+    fake.tell(&json!(["calls"]));
     Some((lab, fake))
+}
+
+/// Has op-dbus look at nothing by itself, and starts it anew.
+fn look_seldom(lab: &Lab) {
+    let config = fs::read_to_string("/etc/op-dbus/op-dbus.toml").unwrap();
+    let slow =
+        config.replace("\npoll_ms = 500", "\npoll_ms = 600000").replace("\nsweep_ms = 1000", "\nsweep_ms = 600000");
+    fs::write("/etc/op-dbus/op-dbus.toml", slow).unwrap();
+    lab.run(&["systemctl", "restart", "op-dbus.service"]);
+    // The first close look comes by itself, and is the last.
+    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
+    let close = |addresses: &Value| !addresses.as_array().unwrap().is_empty();
+    lab.until(&container(101), CONTAINER, "Addresses", close);
 }
 
 fn container(id: u32) -> String {
@@ -128,7 +141,7 @@ fn made(id: u32, hostname: &str) -> Value {
         "id": id.to_string(), "hostname": hostname,
         "from": { "template": "local:vztmpl/debian-12.tar.zst", "storage": "local-lvm", "size_gib": 8, "unprivileged": true },
         "memory_mib": 512, "onboot": true, "running": true,
-        "networks": [{ "name": "eth0", "bridge": "ovsbr0", "ip": format!("10.0.0.{id}/24"), "gw": "10.0.0.1" }]
+        "networks": [{ "name": "eth0", "bridge": "ovsbr0", "ip": format!("10.0.0.{}/24", id % 250), "gw": "10.0.0.1" }]
     })
 }
 
@@ -194,11 +207,16 @@ fn the_guides_three_containers_from_nothing() {
     assert_eq!(lab.get(&container(101), CONTAINER, "Tags"), json!(["edge", "vpn"]));
     assert_eq!(lab.get(&container(101), CONTAINER, "Addresses"), json!(["10.0.0.101/24"]));
 
-    // The same again is one list call and no write.
+    // The same again is no write; another document that means no change to any of them is one list call.
+    look_seldom(&lab);
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
-    fake.writes();
+    fake.tell(&json!(["calls"]));
     set(&lab, &document(&guide), "unchanged");
-    assert_eq!(fake.writes(), [""; 0]);
+    assert_eq!(fake.tell(&json!(["calls"])), json!([]), "the same generation: its mirror is up to date");
+    let mut other = document(&guide);
+    other["drift"] = json!("enforce");
+    set(&lab, &other, "unchanged");
+    assert_eq!(fake.tell(&json!(["calls"])), json!([["GET", "/api2/json/cluster/resources"]]));
 
     // And away again: only what is said to be.
     let gone = json!({ "id": "102", "ensure": "absent", "purge": true });
@@ -211,7 +229,7 @@ fn the_guides_three_containers_from_nothing() {
 #[test]
 fn the_guides_own_document_converges() {
     let Some((lab, fake)) = enter() else { return };
-    fake.tell(json!(["add_ct", 100, "gateway", { "node": "pve1", "config": { "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,type=veth" } }]));
+    fake.tell(&json!(["add_ct", 100, "gateway", { "node": "pve1", "config": { "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,type=veth" } }]));
     let guide = json!({
         "systemd": { "units": { "pve-container@100.service": { "enabled": true, "active_state": "active" } } },
         "lxc": { "containers": [{ "id": "100", "veth": "veth100", "bridge": "ovsbr0", "running": true }] }
@@ -287,16 +305,17 @@ fn what_is_hot_is_applied_and_what_is_not_waits() {
     // Somebody changes it behind our back: drift, found by the slow look.
     entry["from"]["unprivileged"] = json!(true);
     set(&lab, &document(&[entry.clone()]), "unchanged");
-    fake.tell(json!(["set", 101, { "memory": 256 }]));
+    fake.tell(&json!(["set", 101, { "memory": 256 }]));
     lab.until(&container(101), RESOURCE, "Status", |status| status == "drifted");
     entry["drift"] = json!("enforce");
     set(&lab, &document(&[entry.clone()]), "done");
-    fake.tell(json!(["set", 101, { "memory": 256 }]));
-    lab.until(&container(101), RESOURCE, "Status", |status| status == "drifted");
-    lab.until(&container(101), RESOURCE, "Status", |status| status == "in-sync");
+    let mut signals = lab.signals();
+    fake.tell(&json!(["set", 101, { "memory": 256 }]));
+    let finished = signals.until("JobFinished", |signal| signal.member == "JobFinished");
+    assert_eq!(lab.get(finished.arguments[1].as_str().unwrap(), JOB, "Kind"), "drift");
     assert_eq!(fake.config(101)["memory"], 1024);
     // A protected one is not destroyed.
-    fake.tell(json!(["set", 101, { "protection": 1 }]));
+    fake.tell(&json!(["set", 101, { "protection": 1 }]));
     set(&lab, &document(&[json!({ "id": "101", "ensure": "absent" })]), "failed");
     assert_eq!(stands(&lab, 101).1, "Protected");
     assert_ne!(fake.config(101), Value::Null);
@@ -305,7 +324,7 @@ fn what_is_hot_is_applied_and_what_is_not_waits() {
 #[test]
 fn bad_input_is_found_before_anything_is_made() {
     let Some((lab, fake)) = enter() else { return };
-    fake.tell(json!(["add_vm", 105, "a-vm", { "node": "pve1" }]));
+    fake.tell(&json!(["add_vm", 105, "a-vm", { "node": "pve1" }]));
     let with = |change: &dyn Fn(&mut Value)| {
         let mut entry = made(105, "warp");
         entry["id"] = json!("101");
@@ -324,7 +343,7 @@ fn bad_input_is_found_before_anything_is_made() {
         (with(&|entry| drop(entry.as_object_mut().unwrap().remove("from"))), "ContainerNotFound"),
     ] {
         let id = entry["id"].as_str().unwrap().parse().unwrap();
-        let (job, result) = lab.set_desired_state(&document(&[entry.clone()]));
+        let (job, result) = lab.set_desired_state(&document(std::slice::from_ref(&entry)));
         assert_eq!(result, "failed", "{entry}: {}", message(&lab, &job));
         assert_eq!(stands(&lab, id).1, reason, "{}", stands(&lab, id).2);
         // Plan says it beforehand, field by field.
@@ -345,41 +364,41 @@ fn each_fault_leads_where_it_should() {
         assert_eq!(fake.config(id)["status"], "running");
     };
     // A create that is carried out and whose answer is lost: looked up, not repeated.
-    fake.tell(json!(["drop_create"]));
+    fake.tell(&json!(["drop_create"]));
     let (job, _) = lab.set_desired_state(&document(&[made(101, "warp")]));
     reconciled(101);
     let creates = fake.writes().into_iter().filter(|call| call == "POST /nodes/pve1/lxc").count();
     assert_eq!(creates, 1, "{}", message(&lab, &job));
 
     // TASK ERROR on start, with the task's own words.
-    fake.tell(json!(["status", 101, "stopped"]));
-    fake.tell(json!(["attribute", 101, "start_error", "startup for container '101' failed"]));
+    fake.tell(&json!(["status", 101, "stopped"]));
+    fake.tell(&json!(["attribute", 101, "start_error", "startup for container '101' failed"]));
     lab.until(&container(101), CONTAINER, "Running", |running| *running == false);
     let (job, result) = lab.set_desired_state(&document(&[made(101, "warp")]));
     assert_eq!(result, "failed");
     assert_eq!(stands(&lab, 101).1, "JobFailed", "{}", message(&lab, &job));
     assert!(stands(&lab, 101).2.contains("startup for container '101' failed"), "{:?}", stands(&lab, 101));
-    fake.tell(json!(["attribute", 101, "start_error", null]));
+    fake.tell(&json!(["attribute", 101, "start_error", null]));
     set(&lab, &document(&[made(101, "warp")]), "done");
 
     // Somebody's lock: waited for.
-    fake.tell(json!(["attribute", 101, "lock", "backup"]));
+    fake.tell(&json!(["attribute", 101, "lock", "backup"]));
     lab.until(&container(101), CONTAINER, "Lock", |lock| lock == "backup");
     let mut more = made(101, "warp");
     more["memory_mib"] = json!(768);
     let (_, result) = lab.set_desired_state(&document(&[more.clone()]));
     assert_eq!((result.as_str(), stands(&lab, 101).1.as_str()), ("failed", "Locked"));
-    fake.tell(json!(["attribute", 101, "lock", null]));
+    fake.tell(&json!(["attribute", 101, "lock", null]));
     reconciled(101);
     assert_eq!(fake.config(101)["memory"], 768, "taken up by itself once the lock is gone");
 
     // No quorum, 403 and 500 with the text, a digest that does not fit, 595 of a node that was there.
-    fake.tell(json!(["lose_quorum"]));
+    fake.tell(&json!(["lose_quorum"]));
     more["memory_mib"] = json!(800);
     let (_, result) = lab.set_desired_state(&document(&[more.clone()]));
     assert_eq!(result, "failed");
     assert!(stands(&lab, 101).2.contains("quorum"), "{:?}", stands(&lab, 101));
-    fake.tell(json!(["regain_quorum"]));
+    fake.tell(&json!(["regain_quorum"]));
     reconciled(101);
     assert_eq!(fake.config(101)["memory"], 800);
     let put = "/nodes/pve1/lxc/101/config";
@@ -387,17 +406,17 @@ fn each_fault_leads_where_it_should() {
         (403, "Permission check failed (/vms/101, VM.Config.Memory)", "NotPermitted"),
         (500, "unable to write the moon", "Refused"),
     ] {
-        fake.tell(json!(["fail", "PUT", put, status, text, { "times": 1 }]));
+        fake.tell(&json!(["fail", "PUT", put, status, text, { "times": 1 }]));
         more["memory_mib"] = json!(1000 + status);
         let (_, result) = lab.set_desired_state(&document(&[more.clone()]));
         assert_eq!((result.as_str(), stands(&lab, 101).1.as_str()), ("failed", reason));
         assert!(stands(&lab, 101).2.contains(text), "{:?}", stands(&lab, 101));
     }
     let digest = "detected modified configuration - file changed by other user? Try again.";
-    fake.tell(json!(["fail", "PUT", put, 500, digest, { "times": 1 }]));
+    fake.tell(&json!(["fail", "PUT", put, 500, digest, { "times": 1 }]));
     more["memory_mib"] = json!(900);
     set(&lab, &document(&[more.clone()]), "done");
-    fake.tell(json!(["fail", "PUT", put, 595, "No route to host", { "times": 1 }]));
+    fake.tell(&json!(["fail", "PUT", put, 595, "No route to host", { "times": 1 }]));
     more["memory_mib"] = json!(901);
     lab.set_desired_state(&document(&[more.clone()]));
     reconciled(101);
@@ -405,23 +424,79 @@ fn each_fault_leads_where_it_should() {
 }
 
 #[test]
+fn slow_and_warning_tasks_and_a_flaky_network_end_well() {
+    let Some((lab, fake)) = enter() else { return };
+    // A slow one, whose log shows on the job meanwhile.
+    fake.tell(&json!(["secs", "create", 2]));
+    let reply = lab.call(STATE, FACE, "SetDesiredState", &["s", &document(&[made(101, "warp")]).to_string()]);
+    let job = reply[1].as_str().unwrap().to_owned();
+    lab.until(&job, JOB, "Progress", |progress| progress.as_f64().unwrap() > 0.0);
+    assert_eq!(lab.wait(&job), "done");
+    // One that ends with warnings: done, and they are said.
+    fake.tell(&json!(["warn_next", "vzstart"]));
+    fake.tell(&json!(["status", 101, "stopped"]));
+    lab.until(&container(101), CONTAINER, "Running", |running| *running == false);
+    let job = set(&lab, &document(&[made(101, "warp")]), "done");
+    assert!(lab.get(&job, JOB, "Steps").to_string().contains("WARNINGS: 1"), "{}", message(&lab, &job));
+    // Connections that drop at random, and answers that come late.
+    fake.tell(&json!(["flaky_network", { "drop_rate": 0.2, "seed": 7 }]));
+    let mut entry = made(102, "xray");
+    entry["memory_mib"] = json!(640);
+    lab.set_desired_state(&document(&[made(101, "warp"), entry]));
+    lab.until(&container(102), RESOURCE, "Status", |status| status == "in-sync");
+    lab.until(&container(102), CONTAINER, "Running", |running| *running == true);
+    fake.tell(&json!(["flaky_network", { "drop_rate": 0.0 }]));
+    assert_eq!(fake.config(102)["memory"], 640);
+    let creates = fake.writes().into_iter().filter(|call| call == "POST /nodes/pve1/lxc").count();
+    assert_eq!(creates, 2, "each is made once");
+}
+
+#[test]
+fn clones_and_templates_are_made_of_one_another() {
+    let Some((lab, fake)) = enter() else { return };
+    let mut base = made(900, "base");
+    base.as_object_mut().unwrap().remove("running");
+    base["template"] = json!(true);
+    let clone = json!({
+        "id": "101", "hostname": "warp", "from": { "clone": "900", "full": true, "size_gib": 10 }, "memory_mib": 768,
+        "running": true
+    });
+    set(&lab, &document(&[base, clone]), "done");
+    assert_eq!(fake.config(900)["template"], 1);
+    let config = fake.config(101);
+    assert_eq!(
+        (&config["hostname"], &config["memory"], &config["status"]),
+        (&json!("warp"), &json!(768), &json!("running"))
+    );
+    assert!(config["rootfs"].as_str().unwrap().contains("size=10G"), "{config}");
+    // A template that is not there is fetched first.
+    let mut entry = made(102, "xray");
+    entry["from"]["template"] = json!("local:vztmpl/fetched.tar.zst");
+    let mut wanted = document(&[entry]);
+    wanted["lxc"]["templates"] = json!([{ "name": "fetched.tar.zst", "url": "https://example.org/fetched.tar.zst" }]);
+    set(&lab, &wanted, "done");
+    assert_eq!(fake.config(102)["status"], "running");
+    assert!(fake.writes().contains(&"POST /nodes/pve1/storage/local/download-url".to_owned()));
+}
+
+#[test]
 fn one_node_away_degrades_that_node_alone_and_the_whole_is_unknown_while_away() {
     let Some((lab, fake)) = enter() else { return };
-    fake.tell(json!(["add_ct", 201, "afar", { "node": "pve2", "status": "running" }]));
+    fake.tell(&json!(["add_ct", 201, "afar", { "node": "pve2", "status": "running" }]));
     let afar = json!({ "id": "201", "node": "pve2", "running": true, "memory_mib": 512 });
     set(&lab, &document(&[made(101, "warp"), afar]), "done");
     assert_eq!(lab.get(&container(201), CONTAINER, "Node"), "pve2");
-    fake.tell(json!(["set_node_offline", "pve2"]));
+    fake.tell(&json!(["set_node_offline", "pve2"]));
     lab.until(&container(201), RESOURCE, "Status", |status| status == "unknown");
     assert_eq!(stands(&lab, 201).1, "NodeAway");
     assert_eq!(stands(&lab, 101).0, "in-sync");
     let (name, _) = lab.refused(&container(201), "org.opdbus.Container.Stop", &["{'override': <true>}"]);
     assert_eq!(name, "org.opdbus.Error.Unavailable");
-    fake.tell(json!(["set_node_offline", "pve2", false]));
+    fake.tell(&json!(["set_node_offline", "pve2", false]));
     lab.until(&container(201), RESOURCE, "Status", |status| status == "in-sync");
 
     // The whole of it: last known values, and nothing goes by another way.
-    fake.tell(json!(["down"]));
+    fake.tell(&json!(["down"]));
     lab.until(LXC, PLUGIN, "Status", |status| status == "unavailable");
     lab.until(&container(101), RESOURCE, "Status", |status| status == "unknown");
     assert_eq!(stands(&lab, 101).1, "BackendAway");
@@ -432,7 +507,7 @@ fn one_node_away_degrades_that_node_alone_and_the_whole_is_unknown_while_away() 
     }
     let (_, result) = lab.set_desired_state(&document(&[made(101, "warp"), made(102, "xray")]));
     assert!(["partial", "failed"].contains(&result.as_str()), "{result}");
-    fake.tell(json!(["up"]));
+    fake.tell(&json!(["up"]));
     lab.until(&container(102), RESOURCE, "Status", |status| status == "in-sync");
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
 }
@@ -462,7 +537,7 @@ fn a_token_that_is_refused_or_open_to_others_is_said_and_never_shown() {
 #[test]
 fn a_task_is_followed_through_op_dbuss_own_restart() {
     let Some((lab, fake)) = enter() else { return };
-    fake.tell(json!(["secs", "create", 4]));
+    fake.tell(&json!(["secs", "create", 4]));
     let reply = lab.call(STATE, FACE, "SetDesiredState", &["s", &document(&[made(101, "warp")]).to_string()]);
     let job = reply[1].as_str().unwrap().to_owned();
     lab.until(&job, JOB, "Steps", |steps| steps.to_string().contains("running"));
@@ -474,15 +549,16 @@ fn a_task_is_followed_through_op_dbuss_own_restart() {
 }
 
 #[test]
-fn three_hundred_are_seen_and_a_no_op_costs_one_list() {
+fn three_hundred_are_seen_and_nothing_is_written() {
     let Some((lab, fake)) = enter() else { return };
     for latency in [0.0, 0.01] {
-        fake.tell(json!(["fresh", 300, latency]));
+        fake.tell(&json!(["fresh", 300, latency]));
         let started = std::time::Instant::now();
         lab.run(&["systemctl", "restart", "op-dbus.service"]);
-        let all = |count: &Value| *count == 300;
+        let all = |count: &Value| count.as_u64().unwrap() >= 300;
         lab.until(LXC, PLUGIN, "Resources", all);
         println!("300 containers with {latency} s latency are seen {:?} after the restart began", started.elapsed());
+        lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
         let entries: Vec<Value> = (0..300)
             .map(|number| json!({ "id": (1000 + number).to_string(), "running": true, "memory_mib": 512 }))
             .collect();

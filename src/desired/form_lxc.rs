@@ -490,11 +490,13 @@ fn text(spelling: &Spelling) -> Value {
 /// ... or `null`.
 fn text_or_null(spelling: &Spelling) -> Value {
     let mut schema = text(spelling);
-    schema["type"] = json!(["string", "null"]);
+    if let Value::Object(keywords) = &mut schema {
+        keywords.insert("type".to_owned(), json!(["string", "null"]));
+    }
     schema
 }
 
-fn range(kind: Value, (least, most): (u64, u64)) -> Schema {
+fn range(kind: &Value, (least, most): (u64, u64)) -> Schema {
     json_schema!({ "type": kind, "minimum": least, "maximum": most })
 }
 
@@ -530,13 +532,13 @@ schemas! {
     tags => json!({ "type": ["array", "null"], "items": text(&spelling::TAG), "uniqueItems": true });
     lines => json!({ "type": ["array", "null"], "items": text(&spelling::LINE), "uniqueItems": true });
     file_systems => json!({ "type": ["array", "null"], "items": text(&spelling::FILE_SYSTEM), "uniqueItems": true });
-    cores => range(json!(["integer", "null"]), CORES).to_value();
-    memory => range(json!("integer"), MEMORY_MIB).to_value();
-    swap => range(json!("integer"), (0, MEMORY_MIB.1)).to_value();
-    size => range(json!("integer"), SIZE_GIB).to_value();
-    vlan => range(json!(["integer", "null"]), VLAN).to_value();
-    mtu => range(json!(["integer", "null"]), CONTAINER_MTU).to_value();
-    startup_number => range(json!("integer"), STARTUP).to_value();
+    cores => range(&json!(["integer", "null"]), CORES).to_value();
+    memory => range(&json!("integer"), MEMORY_MIB).to_value();
+    swap => range(&json!("integer"), (0, MEMORY_MIB.1)).to_value();
+    size => range(&json!("integer"), SIZE_GIB).to_value();
+    vlan => range(&json!(["integer", "null"]), VLAN).to_value();
+    mtu => range(&json!(["integer", "null"]), CONTAINER_MTU).to_value();
+    startup_number => range(&json!("integer"), STARTUP).to_value();
     decimal => json!({ "type": ["number", "null"], "minimum": 0.001, "maximum": MAX_DECIMAL });
     vlans => json!({ "type": ["array", "null"], "uniqueItems": true,
                      "items": { "type": "integer", "minimum": VLAN.0, "maximum": VLAN.1 } });

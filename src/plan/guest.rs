@@ -101,7 +101,9 @@ fn assess_missing(
     let nothing = GuestFacts::default();
     // Against nothing at all, each field that is said differs; what happens to be as a default is said, too.
     let mut fields = guest_differences(id, spec, &nothing, &GuestSettings::default());
-    fields.iter_mut().for_each(|field| field.observed = Value::Absent);
+    for field in &mut fields {
+        field.observed = Value::Absent;
+    }
     out.differences.extend(fields);
     let Some(from) = &spec.from else {
         out.block(

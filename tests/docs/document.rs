@@ -27,13 +27,16 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
-        "Lxc" | "Container" => "containers",
+        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
+            "containers"
+        }
         other => panic!("{other} has no section"),
     };
     let name = match definition {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "ContainerSource" => "source",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")
@@ -83,6 +86,7 @@ fn takes(whole: &Value, field: &Value) -> String {
             format!("a number from {} to {}", field["minimum"], field["maximum"])
         }
         "integer" => "a whole number".to_owned(),
+        "number" => format!("a number, with a fraction or not, from {} to {}", field["minimum"], field["maximum"]),
         "array" => match referred(&field["items"]) {
             Some(name) => format!("a list of {}", link(name)),
             None => match takes(whole, &field["items"]).strip_prefix("a number") {

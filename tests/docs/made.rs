@@ -16,7 +16,7 @@ const BLESS: &str = "OPDBUS_BLESS";
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 10] = [
+const MADE: [(&str, &str, Maker); 16] = [
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -26,6 +26,12 @@ const MADE: [(&str, &str, Maker); 10] = [
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/document.md", "fields of ContainerSource", || document::fields("ContainerSource")),
+    ("docs/document.md", "fields of Network", || document::fields("Network")),
+    ("docs/document.md", "fields of Mount", || document::fields("Mount")),
+    ("docs/document.md", "fields of Features", || document::fields("Features")),
+    ("docs/document.md", "fields of Startup", || document::fields("Startup")),
+    ("docs/document.md", "fields of Template", || document::fields("Template")),
     ("docs/operations.md", "limits", operations::limits),
 ];
 

@@ -161,13 +161,13 @@ fn source(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Container
             .read("password_credential", |node, at, faults| spelt(node, &spelling::CREDENTIAL, at, faults)),
     };
     let both = fields.has("template") && fields.has("clone");
-    let none = !fields.has("template") && !fields.has("clone");
+    let neither = !fields.has("template") && !fields.has("clone");
     fields.close();
     if both {
         faults.add(at, code::OUT_OF_RANGE, || {
             "a container is made from a template, or is the clone of another: take template or clone away".to_owned()
         });
-    } else if none {
+    } else if neither {
         faults.add(at, code::MISSING_FIELD, || {
             "says neither template nor clone: name what the container is made from".to_owned()
         });

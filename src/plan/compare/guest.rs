@@ -23,7 +23,11 @@ pub(in crate::plan) fn guest_differences(
     out.wanted("hostname", spec.hostname.as_deref().map(Value::from), now.hostname.as_str().into());
     out.wanted("cores", want(&spec.cores, |cores| Value::UInt((*cores).into())), optional(now.cores));
     let limit = (now.cpulimit_thousandths > 0).then_some(now.cpulimit_thousandths);
-    out.wanted("cpulimit", want(&spec.cpulimit, shown_decimal), limit.map_or(Value::Absent, shown_thousandths));
+    out.wanted(
+        "cpulimit",
+        want(&spec.cpulimit, |limit| shown_decimal(*limit)),
+        limit.map_or(Value::Absent, shown_thousandths),
+    );
     out.wanted("memory_mib", number(spec.memory_mib), Value::UInt(now.memory_mib));
     out.wanted("swap_mib", number(spec.swap_mib), Value::UInt(now.swap_mib));
     out.wanted("onboot", spec.onboot.map(Value::Bool), now.onboot.into());
@@ -71,12 +75,12 @@ fn optional(value: Option<impl Into<u64>>) -> Value {
     value.map_or(Value::Absent, |value| Value::UInt(value.into()))
 }
 
-fn shown_decimal(value: &Decimal) -> Value {
+fn shown_decimal(value: Decimal) -> Value {
     Value::Str(value.to_string())
 }
 
 fn shown_thousandths(thousandths: u32) -> Value {
-    shown_decimal(&Decimal { thousandths })
+    shown_decimal(Decimal { thousandths })
 }
 
 fn words(words: &BTreeSet<String>) -> Value {
@@ -133,12 +137,11 @@ fn networks(out: &mut Differences, id: &str, spec: &ContainerSpec, now: &GuestSe
     };
     for (name, wanted) in wanted {
         let at = format!("networks.{name}");
-        match now.networks.values().find(|there| there.name == *name) {
-            Some(there) => network(out, &at, wanted, there),
-            None => {
-                out.must_be(&at, "present".into(), Value::Absent);
-                network(out, &at, wanted, &GuestNetwork::default());
-            }
+        if let Some(there) = now.networks.values().find(|there| there.name == *name) {
+            network(out, &at, wanted, there);
+        } else {
+            out.must_be(&at, "present".into(), Value::Absent);
+            network(out, &at, wanted, &GuestNetwork::default());
         }
     }
     for there in now.networks.values().filter(|there| !wanted.contains_key(&there.name)) {
@@ -162,7 +165,7 @@ fn network(out: &mut Differences, at: &str, wanted: &NetworkSpec, there: &GuestN
     field("firewall", wanted.firewall.map(Value::Bool), there.firewall.into());
     field("mtu", want(&wanted.mtu, |mtu| Value::UInt((*mtu).into())), optional(there.mtu));
     let rate = there.rate_thousandths.map_or(Value::Absent, shown_thousandths);
-    field("rate", want(&wanted.rate, shown_decimal), rate);
+    field("rate", want(&wanted.rate, |rate| shown_decimal(*rate)), rate);
     field("link_down", wanted.link_down.map(Value::Bool), there.link_down.into());
 }
 

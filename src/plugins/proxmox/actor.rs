@@ -26,6 +26,9 @@ use crate::{
 /// Hints come in bursts (a unit activates, its ports appear): they are collected for so long.
 const HINTS_SETTLE: Duration = Duration::from_millis(100);
 
+/// The first close look at declared containers comes so soon after the connection.
+const FIRST_SWEEP: Duration = Duration::from_secs(5);
+
 /// What is asked of the task.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -181,7 +184,8 @@ impl Actor {
         self.tell(BackendStatus::Connected, self.missing_rights());
         self.backoff.reset();
         let timing = self.settings.timing;
-        let (mut poll, mut sweep) = (Instant::now() + timing.poll, Instant::now() + timing.sweep);
+        let mut poll = Instant::now() + timing.poll;
+        let mut sweep = Instant::now() + timing.sweep.min(FIRST_SWEEP);
         let mut settle: Option<Instant> = None;
         loop {
             let next = settle.into_iter().chain([poll, sweep]).min().unwrap_or(poll);
@@ -300,7 +304,8 @@ impl Actor {
                 }
             }
         }
-        mirror::read_settings(client, &mut guests, anew).await?;
+        // All of them at once are looked at closely by the first sweep: what counts is there sooner.
+        mirror::read_settings(client, &mut guests, anew, !all).await?;
         let cluster = mirror::cluster(client, &self.settings, &self.interest, &listed, self.rights.clone()).await;
         self.listed = listed.guests;
         Ok((guests, Arc::new(cluster)))

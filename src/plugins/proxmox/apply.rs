@@ -265,24 +265,20 @@ impl Hand<'_> {
     async fn create(&self, id: &Name, spec: &ContainerSpec) -> Result<Did, StepError> {
         let settings = &self.applier.settings;
         let from = spec.from.clone().unwrap_or_default();
-        let (node, call) = match &from.clone {
-            Some(origin) => {
-                let node = self.node(origin).await.map_err(|error| match error {
-                    ApiError::Missing(text) => StepError::cannot(Reason::SourceMissing, text),
-                    other => other.into(),
-                })?;
-                let call = params::clone(&node, id, origin, spec);
-                (node, call)
-            }
-            None => {
-                let node = node_of(spec, settings);
-                let password = from.password_credential.map(|name| SecretSource::Credential(name).read());
-                let password = password
-                    .transpose()
-                    .map_err(|error| StepError::cannot(Reason::SourceMissing, error.to_string()))?;
-                let call = params::create(&node, id, spec, password.as_ref());
-                (node, call)
-            }
+        let (node, call) = if let Some(origin) = &from.clone {
+            let node = self.node(origin).await.map_err(|error| match error {
+                ApiError::Missing(text) => StepError::cannot(Reason::SourceMissing, text),
+                other => other.into(),
+            })?;
+            let call = params::clone(&node, id, origin, spec);
+            (node, call)
+        } else {
+            let node = node_of(spec, settings);
+            let password = from.password_credential.map(|name| SecretSource::Credential(name).read());
+            let password =
+                password.transpose().map_err(|error| StepError::cannot(Reason::SourceMissing, error.to_string()))?;
+            let call = params::create(&node, id, spec, password.as_ref());
+            (node, call)
         };
         let lock = self.applier.create_lock(from.storage.as_deref().unwrap_or(ANY_STORAGE));
         let _turn = lock.lock().await;

@@ -237,7 +237,7 @@ impl Refusal {
     fn text(&self, phrase: Option<&[u8]>) -> String {
         let mut text = self.message.trim().to_owned();
         if text.is_empty() {
-            text = String::from_utf8_lossy(phrase.unwrap_or_default()).trim().to_owned();
+            String::from_utf8_lossy(phrase.unwrap_or_default()).trim().clone_into(&mut text);
         }
         for (field, error) in &self.errors {
             let error = error.as_str().map_or_else(|| error.to_string(), |text| text.trim().to_owned());

@@ -30,6 +30,8 @@ struct Server {
 enum Answer {
     /// Sends this.
     Bytes(String),
+    /// Sends this once all of these answers have their request.
+    Together(String),
     /// Takes it, and closes the connection.
     Drop,
     /// Takes it, and says nothing.
@@ -58,34 +60,56 @@ async fn serve(answers: Vec<Answer>) -> Server {
     let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
+    // Those that answer together do so once all of them have a request.
+    let together = answers.iter().filter(|answer| matches!(answer, Answer::Together(_))).count();
+    let together = Arc::new(tokio::sync::Barrier::new(together));
     tokio::spawn(async move {
-        let mut held = Vec::new();
         for answer in answers {
             let (stream, _) = listener.accept().await.unwrap();
             // A client that does not trust leaves here.
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut request = Vec::new();
-            let mut buffer = [0; 4096];
-            while !complete(&request) {
-                let read = stream.read(&mut buffer).await.unwrap();
-                request.extend_from_slice(&buffer[..read]);
-                if read == 0 {
-                    break;
-                }
-            }
-            sender.send(String::from_utf8(request).unwrap()).unwrap();
-            match answer {
-                Answer::Bytes(bytes) => {
-                    stream.write_all(bytes.as_bytes()).await.unwrap();
-                    stream.shutdown().await.unwrap();
-                }
-                Answer::Drop => drop(stream),
-                Answer::Hang => held.push(stream),
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let answering = answer_one(stream, answer.clone(), sender.clone(), together.clone());
+            if matches!(answer, Answer::Together(_) | Answer::Hang) {
+                tokio::spawn(answering);
+            } else {
+                answering.await;
             }
         }
         std::future::pending::<()>().await;
     });
     Server { url, fingerprint: Sha256::digest(certificate.der()).into(), ca: ca_certificate.pem(), requests }
+}
+
+async fn answer_one(
+    mut stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
+    answer: Answer,
+    requests: tokio::sync::mpsc::UnboundedSender<String>,
+    together: Arc<tokio::sync::Barrier>,
+) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !complete(&request) {
+        let read = stream.read(&mut buffer).await.unwrap();
+        request.extend_from_slice(&buffer[..read]);
+        if read == 0 {
+            break;
+        }
+    }
+    requests.send(String::from_utf8(request).unwrap()).unwrap();
+    match answer {
+        Answer::Drop => {}
+        Answer::Hang => std::future::pending().await,
+        Answer::Bytes(bytes) => write(&mut stream, &bytes).await,
+        Answer::Together(bytes) => {
+            together.wait().await;
+            write(&mut stream, &bytes).await;
+        }
+    }
+}
+
+async fn write(stream: &mut tokio_rustls::server::TlsStream<tokio::net::TcpStream>, bytes: &str) {
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
 }
 
 /// Whether a request has come with all of its body.
@@ -228,4 +252,17 @@ async fn the_token_shows_nowhere() {
     let server = serve(Vec::new()).await;
     let shown = format!("{:?}", client(&server, Trust::Insecure, folder.path()));
     assert!(!shown.contains("01234567-89ab"), "{shown}");
+}
+
+#[tokio::test]
+async fn as_many_calls_are_under_way_as_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let Answer::Bytes(bytes) = said("200 OK", r#"{"data": 1}"#) else { unreachable!() };
+    let server = serve(vec![Answer::Together(bytes); PARALLEL]).await;
+    let mut client = client(&server, Trust::Pinned(server.fingerprint), folder.path());
+    client.read = Duration::from_secs(10);
+    let call = Call::new(Verb::Get, "/version");
+    let calls = (0..PARALLEL).map(|_| client.call(&call));
+    let answers = futures::future::join_all(calls).await;
+    assert!(answers.iter().all(|answer| *answer == Ok(Value::from(1))), "{answers:?}");
 }

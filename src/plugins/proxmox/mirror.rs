@@ -113,6 +113,7 @@ pub(super) async fn read_settings(
     client: &Client,
     guests: &mut Guests,
     ids: impl IntoIterator<Item = Name>,
+    closely: bool,
 ) -> Result<(), ApiError> {
     let wanted: Vec<(Name, GuestFacts)> = ids
         .into_iter()
@@ -122,7 +123,7 @@ pub(super) async fn read_settings(
         })
         .collect();
     let reads = wanted.into_iter().map(|(id, guest)| async move {
-        let read = read_one(client, &id, &guest).await;
+        let read = read_one(client, &id, &guest, closely).await;
         (id, read)
     });
     let mut reads = stream::iter(reads).buffer_unordered(CONFIGS_AT_ONCE);
@@ -139,18 +140,24 @@ pub(super) async fn read_settings(
     Ok(())
 }
 
-/// Reads one container: whether it runs, its configuration, what of that waits, and its addresses. The list is made
-/// every 10 s on each node, and so tells late whether a container runs.
-async fn read_one(client: &Client, id: &Name, guest: &GuestFacts) -> Result<GuestFacts, ApiError> {
+/// Reads one container: its configuration, what of that waits, and looked at `closely` whether it runs and its
+/// addresses. (The list is made every 10 s on each node, and so tells late whether a container runs; where nothing hints
+/// at a change, as at op-dbus's own start, that is soon enough.)
+async fn read_one(client: &Client, id: &Name, guest: &GuestFacts, closely: bool) -> Result<GuestFacts, ApiError> {
     let path = container_path(&guest.node, id);
-    let status = client.get(format!("{path}/status/current")).await?;
-    let running = status.get("status").and_then(Value::as_str) == Some("running");
+    let mut running = guest.running;
+    if closely {
+        let status = client.get(format!("{path}/status/current")).await?;
+        running = status.get("status").and_then(Value::as_str) == Some("running");
+    }
     let answer = client.get(format!("{path}/pending")).await?;
     let raw = config::raw_of_pending(&answer);
     let mut settings = config::settings(&raw);
     if running {
         // Only what runs can wait for a restart, or have addresses.
         settings.pending = config::pending(&answer);
+    }
+    if running && closely {
         // Old versions have no such call, and a container that just stops answers with an error.
         let interfaces = client.call(&Call::new(Verb::Get, format!("{path}/interfaces"))).await;
         settings.addresses = interfaces.as_ref().map(config::addresses).unwrap_or_default();

@@ -66,7 +66,7 @@ impl Default for Timing {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(10),
             write: Duration::from_secs(60),
-            task: Duration::from_mins(10),
+            task: Duration::from_secs(600),
             shutdown: Duration::from_secs(60),
             poll: Duration::from_secs(10),
             sweep: Duration::from_secs(60),

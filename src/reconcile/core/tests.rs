@@ -118,7 +118,6 @@ impl Sim {
                 let plan = plan(&desired, &self.view.observed, &inventory, scope.as_ref());
                 self.core.planned(job, &Arc::new(plan), self.now);
             }
-            Effect::Hint { .. } => {}
             effect @ Effect::Apply { .. } if self.hold => self.held.push(effect),
             Effect::Apply { plugin, work } => {
                 for step in &work.steps {
@@ -146,7 +145,7 @@ impl Sim {
             }
             Effect::Notice(notice) => self.notices.push(notice),
             Effect::Finished { generation, result, complete } => self.finished.push((generation, result, complete)),
-            Effect::ReserveJobs => {}
+            Effect::ReserveJobs | Effect::Hint { .. } => {}
         }
     }
 
