@@ -1,6 +1,7 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
 mod container;
+mod object;
 mod order;
 mod proxmox;
 
@@ -86,6 +87,8 @@ pub(super) fn port(name: &Name, spec: &PortSpec, at: &At<'_>, faults: &mut Fault
     }
 }
 
+pub(super) use object::object;
+
 /// Checks what entries say about one another.
 pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
@@ -95,6 +98,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     if rules.proxmox {
         proxmox::document(decoded, faults);
     }
+    object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }
 
@@ -107,6 +111,7 @@ fn at_entry<R>(decoded: &Decoded, kind: Kind, name: &Name, call: impl FnOnce(&At
             let bridge = decoded.document.ports.get(name).map(|spec| spec.bridge.as_ref()).unwrap_or_default();
             call(&At::ROOT.key("ovsdb").key("bridges").key(bridge).key("ports").key(name))
         }
+        Kind::Object => call(&At::ROOT.key("dbus").key("objects").key(name)),
         Kind::Container => {
             let index = decoded.container_index.get(name).copied().unwrap_or_default();
             call(&At::ROOT.key("lxc").key("containers").index(index))

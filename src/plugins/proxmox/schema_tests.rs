@@ -88,6 +88,7 @@ fn differing(spec: &ContainerSpec, raw: &Raw) -> Vec<String> {
     let inventory = Inventory {
         machine_id: String::new(),
         protected_units: Vec::new(),
+        protected_calls: Vec::new(),
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
