@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use op_dbus::model::{
     BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, GuestFacts, GuestSettings, InterfaceFacts,
-    JobResult, JobState, Name, ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource, Status,
-    StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
+    JobResult, JobState, Name, ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource,
+    Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
 };
 
 use crate::hub::{Builder as _, job, plugin, unmanaged};
