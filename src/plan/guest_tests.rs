@@ -18,6 +18,7 @@ fn inventory() -> Inventory {
     Inventory {
         machine_id: "m".to_owned(),
         protected_units: Vec::new(),
+        protected_calls: Vec::new(),
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
@@ -52,8 +53,10 @@ fn world(guest: GuestFacts) -> Observed {
         observed.backends.insert(plugin, backend);
     }
     observed.guests.insert("100".into(), Arc::new(guest));
-    let bridge =
-        BridgeFacts { ports: ["br0".into(), "veth100i0".into()].into_iter().collect(), ..BridgeFacts::default() };
+    let bridge = BridgeFacts {
+        ports: ["br0", "veth100i0"].into_iter().map(crate::model::Name::from).collect(),
+        ..BridgeFacts::default()
+    };
     observed.bridges.insert("br0".into(), Arc::new(bridge));
     let port = PortFacts { bridge: "br0".into(), tag: Some(7), ..PortFacts::default() };
     observed.ports.insert("veth100i0".into(), Arc::new(port));
