@@ -98,7 +98,7 @@ fn the_package_is_of_this_version_and_builds_from_this_checkout() {
     let Some(lab) = Lab::enter() else { return };
     let expression = format!(
         "import {CHECKOUT}/nix/package.nix {{ lib = import {CHECKOUT}/tests/nix/lib.nix; coreutils = \"/usr\"; \
-         dbus = null; openvswitch = null; rustPlatform.buildRustPackage = package: {{ \
+         dbus = null; mandoc = null; openvswitch = null; rustPlatform.buildRustPackage = package: {{ \
          inherit (package) version meta; lock = builtins.pathExists package.cargoLock.lockFile; \
          inherit (package) postInstall; }}; }}"
     );
