@@ -119,7 +119,9 @@ fn collect(whole: &Value, schema: &Value, object: &str, value: &Value, found: &m
         collect(whole, option, object, value, found);
     }
     if let Some(items) = value.as_array() {
-        items.iter().for_each(|item| collect(whole, &schema["items"], object, item, found));
+        for item in items {
+            collect(whole, &schema["items"], object, item, found);
+        }
     }
     let Some(members) = value.as_object() else { return };
     for (key, member) in members {

@@ -18,6 +18,7 @@ mod markdown;
 mod api;
 mod contributing;
 mod document;
+mod habits;
 mod links;
 mod made;
 mod man;
