@@ -102,7 +102,7 @@ pub enum UnitOp {
         /// Take its mask away.
         unmask: bool,
         /// `Some(true)`: enable (by `EnableUnitFiles`, or by `AddDependencyUnitFiles` to multi-user.target for a unit
-        /// without [Install]). `Some(false)`: disable.
+        /// without `[Install]`). `Some(false)`: disable.
         enable: Option<bool>,
         /// Mask it.
         mask: bool,

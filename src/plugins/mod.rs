@@ -22,7 +22,7 @@ use crate::{
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
-    /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
+    /// Every unit whose file has an `[Install]` section; only for [`Plugin::look`].
     pub installable: bool,
 }
 
