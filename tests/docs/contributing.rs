@@ -17,7 +17,7 @@ fn every_part_is_named() {
         // The library's root has the same table as its documentation.
         assert!(name == "lib.rs" || text.contains(&shown), "{FILE} does not name {shown}");
     }
-    for folder in ["dbus-interfaces", "dist", "tests"] {
+    for folder in ["dbus-interfaces", "dist", "nix", "tests"] {
         assert!(text.contains(&format!("`{folder}/`")), "{FILE} does not name {folder}/");
     }
 }
