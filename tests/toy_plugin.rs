@@ -172,13 +172,8 @@ impl House {
     fn build(services: &[(&str, bool)]) -> Self {
         let services = Services(services.iter().map(|(name, running)| (Name::from(*name), *running)).collect());
         let state = tempfile::tempdir().unwrap();
-        let inventory = Inventory {
-            machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
-            protected_units: Vec::new(),
-            container_unit: "pve-container@%.service".to_owned(),
-            retry_unmet: false,
-            reload_owed: false,
-        };
+        let machine_id = "0123456789abcdef0123456789abcdef".to_owned();
+        let inventory = Inventory { machine_id, ..Inventory::default() };
         let join = Join::new(Config::default().patterns().unwrap());
         // step: wiring
         let (sender, events) = mpsc::unbounded_channel();

@@ -180,7 +180,7 @@ impl Action {
 }
 
 /// What planning must know besides the document and what is observed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// /etc/machine-id: the value of the mark `opdbus-owner`.
     pub machine_id: String,

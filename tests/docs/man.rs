@@ -136,14 +136,22 @@ pub fn keys() -> String {
     let example = markdown::read("dist/op-dbus.toml");
     // What stands above the first section is about the file as a whole.
     let sections = &example[example.find("\n[").expect("a section") + 1..];
-    for line in sections.lines() {
+    let mut lines = sections.lines();
+    while let Some(line) = lines.next() {
         if let Some(section) = line.strip_prefix('[') {
             writeln!(out, ".SS [{}", literal(section)).unwrap();
         } else if let Some(comment) = line.strip_prefix("# ") {
             words.extend([comment, " "]);
         } else if let Some((key, value)) = line.strip_prefix('#').and_then(|line| line.split_once(" = ")) {
-            let (key, value) = (literal(key), literal(value));
-            write!(out, ".TP\n\\fB{key}\\fR = {value}\n{}", prose(&words)).unwrap();
+            let (key, text) = (literal(key), prose(&words));
+            if value == "[" {
+                // A list of many lines stays one, below its words.
+                let items = lines.by_ref().map(|line| line.strip_prefix('#').expect("the rest of a list"));
+                let items: String = items.take_while(|item| *item != "]").flat_map(|item| [item, "\n"]).collect();
+                write!(out, ".TP\n\\fB{key}\\fR = [...]\n{text}.PP\n.RS\n.nf\n{}.fi\n.RE\n", literal(&items)).unwrap();
+            } else {
+                write!(out, ".TP\n\\fB{key}\\fR = {}\n{text}", literal(value)).unwrap();
+            }
             words.clear();
         } else {
             assert!(line.is_empty(), "what is {line:?} in dist/op-dbus.toml?");
