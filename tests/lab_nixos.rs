@@ -385,6 +385,21 @@ fn the_tests_machine_and_the_template_are_sound() {
     assert_eq!(template["externalInterface"], "eth0");
 }
 
+/// The template is a part of the host's configuration, and so is the container that is made from it.
+#[test]
+fn the_gateway_is_declared_from_its_template() {
+    let Some(_lab) = Lab::enter() else { return };
+    let nix = Nix::new();
+    let modules = "[ ./nix/module.nix ./nix/gateway.nix { services.op-dbus.enable = true; } ]";
+    let lxc = nix.value(modules, "services.op-dbus.stateConfig")["lxc"].take();
+    let template = &lxc["templates"][0];
+    let file = template["file"].as_str().unwrap();
+    assert!(file.starts_with(&nix.path("store")) && file.ends_with(".tar.xz"), "{file}");
+    let volume = format!("{}:vztmpl/{}", template["storage"].as_str().unwrap(), template["name"].as_str().unwrap());
+    assert_eq!(lxc["containers"][0]["from"]["template"], volume);
+    assert!(nix.value(modules, "services.op-dbus.settings")["proxmox"]["token_credential"].is_string());
+}
+
 /// docs/nixos.md has every option, and shows what a build prints.
 #[test]
 fn the_page_about_nixos_is_right() {
