@@ -95,6 +95,8 @@ pub struct Settings {
     pub ovsdb: Option<Remote>,
     /// The lxc plugin is on.
     pub lxc: bool,
+    /// The dbus plugin is on.
+    pub dbus: bool,
     /// Everything else.
     pub config: Config,
 }
@@ -156,6 +158,7 @@ impl Daemon {
             systemd: config.systemd.enabled.unwrap_or(true),
             ovsdb,
             lxc: config.lxc.enabled.unwrap_or(by_default),
+            dbus: config.dbus.enabled.unwrap_or(true),
             config,
         })
     }
@@ -229,6 +232,7 @@ fn summary(document: &Document) -> String {
         (document.bridges.len(), "bridge"),
         (document.ports.len(), "port"),
         (document.containers.len(), "container"),
+        (document.objects.len(), "object"),
     ];
     let mut text = String::new();
     for (count, kind) in counts.into_iter().filter(|(count, _)| *count > 0) {

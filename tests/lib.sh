@@ -76,3 +76,9 @@ need_cargo_tool() {
 target_folder() {
     cargo metadata --locked --no-deps --format-version=1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
 }
+
+# Installs the fake of Proxmox VE's API, and tells the tests where its schema is: from then on they insist on it.
+need_fakepve() {
+    OPDBUS_FAKEPVE=$("$checkout/tests/lab/pve/install") || die "the fake of Proxmox VE's API cannot be installed"
+    export OPDBUS_FAKEPVE
+}

@@ -22,5 +22,6 @@ mod habits;
 mod links;
 mod made;
 mod man;
+mod objects;
 mod operations;
 mod readme;
