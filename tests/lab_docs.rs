@@ -186,7 +186,8 @@ fn play(runtime: &tokio::runtime::Runtime, stage: &Stage, typed: &Typed) -> Resu
 
 /// Whether a command takes npm packages that could not be had; says so.
 fn is_left_out(command: &str) -> bool {
-    let left_out = command.contains(".js") && !Path::new(NODE_MODULES).exists();
+    let is_js = command.split_whitespace().any(|word| word.ends_with(".js"));
+    let left_out = is_js && !Path::new(NODE_MODULES).exists();
     if left_out {
         eprintln!("left out, for dbus-next is not here: {command}");
     }
