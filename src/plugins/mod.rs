@@ -1,7 +1,11 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub(crate) mod backoff;
+pub mod dbus;
 pub mod lxc;
+pub mod machined;
 pub mod ovsdb;
+pub mod proxmox;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod systemd;
@@ -12,18 +16,26 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
+    desired::{ContainerSpec, ObjectSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
 /// each. (Container units, bridges and ports are mirrored always.)
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an `[Install]` section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared objects of other D-Bus services.
+    pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
+    /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
+    /// it names (nodes, storages, templates) is looked up for planning.
+    pub containers: BTreeMap<Name, Arc<ContainerSpec>>,
+    /// Declared templates, by name.
+    pub templates: BTreeMap<Name, Arc<TemplateSpec>>,
 }
 
 /// Steps of one job that may run now.
@@ -141,6 +153,12 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
     /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
+
+    /// What another backend told hints that these containers are not any more as this plugin last saw them. A plugin
+    /// that is told of changes by its own backend needs no hints.
+    fn hint(&self, containers: std::collections::BTreeSet<Name>) {
+        drop(containers);
+    }
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.
     /// A step that has started is finished; dropping the future must not leave half a write.

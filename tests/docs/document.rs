@@ -32,13 +32,19 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
-        "Lxc" | "Container" => "containers",
+        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
+            "containers"
+        }
+        "Dbus" | "Object" | "Property" | "Call" | "Lookup" | "Match" => "objects",
+        "Value" => return "[value](objects.md#values)".to_owned(),
         other => panic!("{other} has no section"),
     };
     let name = match definition {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "Dbus" => "objects",
+        "ContainerSource" => "source",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")
@@ -88,6 +94,7 @@ fn takes(whole: &Value, field: &Value) -> String {
             format!("a number from {} to {}", field["minimum"], field["maximum"])
         }
         "integer" => "a whole number".to_owned(),
+        "number" => format!("a number, with a fraction or not, from {} to {}", field["minimum"], field["maximum"]),
         "array" => match referred(&field["items"]) {
             Some(name) => format!("a list of {}", link(name)),
             None => match takes(whole, &field["items"]).strip_prefix("a number") {
@@ -95,6 +102,11 @@ fn takes(whole: &Value, field: &Value) -> String {
                 None => "a list of texts".to_owned(),
             },
         },
+        // Of several forms of an entry the first is the full one.
+        "object" if field["additionalProperties"]["anyOf"].is_array() && field["propertyNames"]["maxLength"] == 255 => {
+            let forms = field["additionalProperties"]["anyOf"].as_array().unwrap().iter();
+            format!("NAME: {}", forms.filter_map(referred).map(link).collect::<Vec<_>>().join(", "))
+        }
         "object" => match referred(&field["additionalProperties"]) {
             Some(name) => format!("NAME: {}", link(name)),
             None => format!("KEY: {}", takes(whole, &field["additionalProperties"])),
@@ -154,12 +166,16 @@ fn spaced(value: &Value) -> String {
     }
 }
 
-/// The examples of all fields, from the documents that this page shows.
+/// The examples of all fields, from the documents that the pages show.
 fn examples() -> Examples {
     let whole = schema();
     let mut found = Examples::new();
-    for block in markdown::blocks(&markdown::read(FILE)).iter().filter(|block| block.info == "json") {
-        collect(&whole, &whole, ROOT, &serde_json::from_str(&block.text).unwrap(), &mut found);
+    for file in markdown::documents() {
+        let blocks = markdown::blocks(&markdown::read(file.to_str().unwrap()));
+        let documents = blocks.iter().filter(|block| block.info.starts_with("json") && block.info != "json refused");
+        for block in documents {
+            collect(&whole, &whole, ROOT, &serde_json::from_str(&block.text).unwrap(), &mut found);
+        }
     }
     found
 }
@@ -229,7 +245,7 @@ fn every_field_has_an_example() {
             }
         }
     }
-    assert!(without.is_empty(), "no block of {FILE} that is marked `json` shows\n{without}");
+    assert!(without.is_empty(), "no document that a page shows has\n{without}");
 }
 
 /// The examples go through `op-dbus check` as anybody would have it check them.

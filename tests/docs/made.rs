@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, contributing, document, man, markdown, operations};
+use crate::{api, contributing, document, man, markdown, objects, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
@@ -28,6 +28,20 @@ const MADE: &[(&str, &str, Maker)] = &[
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/document.md", "fields of ContainerSource", || document::fields("ContainerSource")),
+    ("docs/document.md", "fields of Network", || document::fields("Network")),
+    ("docs/document.md", "fields of Mount", || document::fields("Mount")),
+    ("docs/document.md", "fields of Features", || document::fields("Features")),
+    ("docs/document.md", "fields of Startup", || document::fields("Startup")),
+    ("docs/document.md", "fields of Template", || document::fields("Template")),
+    ("docs/document.md", "fields of Dbus", || document::fields("Dbus")),
+    ("docs/document.md", "fields of Object", || document::fields("Object")),
+    ("docs/document.md", "fields of Property", || document::fields("Property")),
+    ("docs/document.md", "fields of Call", || document::fields("Call")),
+    ("docs/document.md", "fields of Lookup", || document::fields("Lookup")),
+    ("docs/document.md", "fields of Match", || document::fields("Match")),
+    ("docs/objects.md", "presets", objects::presets),
+    ("docs/objects.md", "never called", objects::never_called),
     ("docs/operations.md", "limits", operations::limits),
     ("CONTRIBUTING.md", "toy backend", || contributing::toy("backend")),
     ("CONTRIBUTING.md", "toy handle", || contributing::toy("handle")),

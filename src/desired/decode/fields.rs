@@ -73,6 +73,11 @@ impl<'n, 't, 'a> Fields<'n, 't, 'a> {
         self.read(name, read)
     }
 
+    /// How many faults were found so far, in all of the document.
+    pub(super) const fn faults(&self) -> usize {
+        self.faults.count()
+    }
+
     /// Whether the field is there, right or wrong.
     pub(super) fn has(&self, name: &str) -> bool {
         self.pairs.iter().any(|(key, _)| key == name)
