@@ -54,8 +54,12 @@ const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 /// In place of cargo: what `cargo build --release --locked` makes has been made.
 const CARGO: &str = "#!/bin/sh\nset -eu\ntest \"$*\" = 'build --release --locked'\nmkdir -p target/release\ncp BINARY target/release/op-dbus\n";
 
-/// In place of ssh: the same machine is the other one.
-const SSH: &str = "#!/bin/sh\nwhile :; do case $1 in --) shift; break ;; -*) shift ;; *) break ;; esac; done\nshift\nexec sh -c \"$*\"\n";
+/// What a root user types before her first ssh: a key, and the other machine, which is this one under another name.
+const SSH: &str = "install -d -m 0700 /root/.ssh
+    [ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+    cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
+    printf 'Host host1\\n  Hostname 127.0.0.1\\n  StrictHostKeyChecking no\\n  LogLevel ERROR\\n' > /root/.ssh/config
+    systemctl start ssh.service";
 
 /// A command that is typed, and what it shall print.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,8 +116,8 @@ fn matches(shown: &[String], lines: &[&str]) -> bool {
     }
 }
 
-/// A folder in which commands are typed: a checkout as far as the documents need one, with `ssh`, `sudo` and `cargo` at
-/// hand.
+/// A folder in which commands are typed: a checkout as far as the documents need one, with `sudo` and `cargo` at hand,
+/// and another machine to reach by ssh.
 struct Stage(TempDir);
 
 impl Stage {
@@ -121,10 +125,11 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        for (name, text) in [("ssh", SSH), ("sudo", SUDO), ("cargo", &CARGO.replace("BINARY", BINARY))] {
+        for (name, text) in [("sudo", SUDO), ("cargo", &CARGO.replace("BINARY", BINARY))] {
             fs::write(bin.join(name), text).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
+        lab.run(&["bash", "-euc", SSH]);
         symlink(markdown::root().join("docs"), folder.path().join("docs")).unwrap();
         // `dist/install` finds the rest of the checkout from where it lies.
         for part in ["dist", "dbus-interfaces"] {
@@ -186,7 +191,9 @@ fn play(runtime: &tokio::runtime::Runtime, stage: &Stage, typed: &Typed) -> Resu
 
 /// Whether a command takes npm packages that could not be had; says so.
 fn is_left_out(command: &str) -> bool {
-    let left_out = command.contains(".js") && !Path::new(NODE_MODULES).exists();
+    let is_js =
+        command.split_whitespace().any(|word| Path::new(word).extension().is_some_and(|extension| extension == "js"));
+    let left_out = is_js && !Path::new(NODE_MODULES).exists();
     if left_out {
         eprintln!("left out, for dbus-next is not here: {command}");
     }
