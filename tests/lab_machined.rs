@@ -22,7 +22,7 @@ const IDS: [&str; 4] = ["web", "peer", "copy", "a-rather-long-name"];
 
 /// A root file system of busybox: its init sets each of its devices up with an address of the file /etc/address, and ends
 /// at systemd-nspawn's signal to power off (SIGRTMIN+3, 37).
-const MAKE_BOX: &str = r#"
+const MAKE_BOX: &str = r"
 set -e
 rm -rf /srv/machined && mkdir -p /srv/machined/root && cd /srv/machined/root
 mkdir -p bin sbin etc proc sys dev run tmp usr root var
@@ -44,7 +44,7 @@ echo 192.0.2.101 >etc/address
 tar -cf ../box.tar .
 cd .. && rm -rf root && sha256sum box.tar >SHA256SUMS
 head -c 300000 /dev/urandom >noise.tar
-"#;
+";
 
 /// Serves the shelf, and hands `slow/NAME` out in twenty parts, of which each waits for a byte in the pipe `pace`: so a
 /// test, and not the clock, decides how far a download is.
@@ -75,6 +75,8 @@ server.serve_forever()
 
 fn enter() -> Option<Lab> {
     let lab = Lab::enter()?;
+    // The one of the test before would put back what is taken away here.
+    let _ = lab.outcome(&["systemctl", "stop", "op-dbus.service"]);
     for id in IDS {
         let _ = lab.outcome(&["systemctl", "kill", "--signal=KILL", &unit(id)]);
         let _ = lab.outcome(&["systemctl", "stop", &unit(id)]);
@@ -191,7 +193,7 @@ fn a_container_is_made_plugged_reached_changed_and_removed() {
     assert_eq!(lab.show(&unit("web"), "MemoryMax"), (64_u64 << 20).to_string());
     assert_eq!(lab.show(&unit("web"), "CPUQuotaPerSecUSec"), "1s");
     assert_eq!(within(&lab, "web", &["hostname"]).stdout, "www");
-    assert_eq!(lab.ovs(&["get", "port", "ve-web", "external_ids:opdbus-owner"]).len(), 34);
+    assert_eq!(lab.ovs(&["get", "port", "ve-web", "external_ids:opdbus-owner"]).trim_matches('"').len(), 32);
     let ping = within(&lab, "web", &["ping", "-c", "1", "-w", "20", "192.0.2.102"]);
     assert!(ping.success, "{}{}\n{}", ping.stdout, ping.stderr, lab.run(&["ip", "-br", "link"]));
 
@@ -375,7 +377,7 @@ fn bad_input_leaves_nothing_half_made() {
     }
     // What cannot be said is refused when it is planned, by its field.
     let plan = |spec: &Value| {
-        lab.call(STATE, FACE, "Plan", &["sa{sv}", &document(&[spec.clone()]).to_string(), "0"]).to_string()
+        lab.call(STATE, FACE, "Plan", &["sa{sv}", &document(std::slice::from_ref(spec)).to_string(), "0"]).to_string()
     };
     for (field, value, says) in [
         ("nameserver", json!("192.0.2.1"), "nameserver"),

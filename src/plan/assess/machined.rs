@@ -55,6 +55,7 @@ pub fn machine_properties(spec: &ContainerSpec) -> BTreeMap<String, Json> {
 }
 
 /// What a field says; the outer `None` = it is left alone.
+#[allow(clippy::option_option)] // Left alone, unset, and a value are three answers.
 fn wanted<T: Copy>(want: &Want<T>) -> Option<Option<T>> {
     match want {
         Want::Unmanaged => None,

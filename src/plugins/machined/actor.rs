@@ -199,7 +199,7 @@ impl Actor {
                         self.stale = true;
                         not_before = Instant::now() + self.wait();
                     }
-                    self.read(readout);
+                    self.read(&readout);
                 }
             }
             for _ in 0..MOST_AT_ONCE {
@@ -249,15 +249,15 @@ impl Actor {
     }
 
     /// Everything was read, or was not.
-    fn read(&mut self, readout: Readout) {
-        if let Ok(world) = &readout {
+    fn read(&mut self, readout: &Readout) {
+        if let Ok(world) = readout {
             self.failures = 0;
             let message = if world.installed { "" } else { "systemd-machined is not installed" };
             self.take(world.clone(), message);
             self.set_links_up();
         }
         let served = std::mem::take(&mut self.served);
-        answer(served, &readout);
+        answer(served, readout);
     }
 
     /// systemd-machined does not answer as it should. Containers that it has no hand in are no worse for that: the

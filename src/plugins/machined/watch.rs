@@ -18,15 +18,15 @@ pub(super) async fn watch(folders: Vec<PathBuf>, news: mpsc::UnboundedSender<()>
     let mut stream = match Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER])) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::warn!(%error, "images and settings of containers cannot be watched: changes by hand show late");
+            tracing::warn!(%error, "images and settings of containers cannot be armed: changes by hand show late");
             return;
         }
     };
     let mut watches = stream.watches();
-    let mut watched = BTreeMap::new();
+    let mut armed = BTreeMap::new();
     loop {
         for folder in &folders {
-            arm(&mut watches, &mut watched, folder);
+            arm(&mut watches, &mut armed, folder);
         }
         // What came while no watch was there has no event: the folders were just armed, and may hold anything.
         if news.send(()).is_err() {
@@ -44,7 +44,7 @@ pub(super) async fn watch(folders: Vec<PathBuf>, news: mpsc::UnboundedSender<()>
 }
 
 /// Watches the folder, or what is there above it.
-fn arm(watches: &mut Watches, watched: &mut BTreeMap<PathBuf, WatchDescriptor>, folder: &Path) {
+fn arm(watches: &mut Watches, armed: &mut BTreeMap<PathBuf, WatchDescriptor>, folder: &Path) {
     let mask = WatchMask::CREATE
         | WatchMask::DELETE
         | WatchMask::MOVE
@@ -54,12 +54,12 @@ fn arm(watches: &mut Watches, watched: &mut BTreeMap<PathBuf, WatchDescriptor>, 
         | WatchMask::MOVE_SELF
         | WatchMask::ONLYDIR;
     for path in folder.ancestors() {
-        // Of a folder that is watched, this is the same watch again.
+        // Of a folder that is armed, this is the same watch again.
         if let Ok(watch) = watches.add(path, mask) {
-            let before = watched.insert(folder.to_owned(), watch.clone());
+            let before = armed.insert(folder.to_owned(), watch.clone());
             // The one above it, which is of no concern once the folder is there.
             if let Some(before) = before.filter(|before| *before != watch)
-                && !watched.values().any(|other| *other == before)
+                && !armed.values().any(|other| *other == before)
             {
                 // Gone already where the folder was taken away.
                 let _ = watches.remove(before);

@@ -1,6 +1,7 @@
 //! Images that come from elsewhere: downloaded by systemd-importd, or unpacked from a file of this machine.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, Read as _},
     os::fd::AsFd as _,
@@ -98,16 +99,13 @@ async fn begin(connection: &zbus::Connection, name: &str, spec: &TemplateSpec) -
         let why = format!("{source} is neither a tar archive nor a disk image by its name");
         return Err(Outcome::blocked(Reason::NotSupported, why));
     };
-    let called = match &spec.source {
-        TemplateSource::Url(url) => {
-            let member = if kind == ImageKind::Tar { "PullTar" } else { "PullRaw" };
-            importd(connection, member, &(url.as_str(), name, VERIFY, false)).await
-        }
-        _ => {
-            let file = open(source, spec.checksum.clone()).await?;
-            let member = if kind == ImageKind::Tar { "ImportTar" } else { "ImportRaw" };
-            importd(connection, member, &(Fd::from(file.as_fd()), name, false, false)).await
-        }
+    let called = if let TemplateSource::Url(url) = &spec.source {
+        let member = if kind == ImageKind::Tar { "PullTar" } else { "PullRaw" };
+        importd(connection, member, &(url.as_str(), name, VERIFY, false)).await
+    } else {
+        let file = open(source, spec.checksum.clone()).await?;
+        let member = if kind == ImageKind::Tar { "ImportTar" } else { "ImportRaw" };
+        importd(connection, member, &(Fd::from(file.as_fd()), name, false, false)).await
     };
     match called {
         Ok(reply) => {
@@ -162,7 +160,13 @@ fn digest(file: &mut File, path: &Path, checksum: &str) -> io::Result<String> {
     }
     file.rewind()?;
     tracing::debug!(path = %path.display(), "its digest is known");
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
     Ok(if is_long { format!("sha512:{}", hex(&long.finalize())) } else { format!("sha256:{}", hex(&short.finalize())) })
 }
 

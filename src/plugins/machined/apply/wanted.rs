@@ -1,9 +1,6 @@
 //! What a settings file shall say. Pure.
 
-use crate::{
-    desired::ContainerSpec,
-    plugins::machined::settings::{Bind, Settings},
-};
+use crate::{desired::ContainerSpec, plugins::machined::settings::Settings};
 
 /// The settings that are there with what the document says of them; what it does not name stays. Whose users they are
 /// is settled when the container is made: its files are theirs.
@@ -21,7 +18,7 @@ pub(super) fn settings(id: &str, spec: &ContainerSpec, there: Option<Settings>) 
     }
     for (inside, mount) in &spec.mounts {
         let Some(source) = &mount.source else { continue };
-        let bind = out.binds.entry(inside.clone()).or_insert_with(Bind::default);
+        let bind = out.binds.entry(inside.clone()).or_default();
         source.clone_into(&mut bind.source);
         bind.read_only = mount.read_only.unwrap_or(bind.read_only);
     }
