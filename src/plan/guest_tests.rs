@@ -52,8 +52,10 @@ fn world(guest: GuestFacts) -> Observed {
         observed.backends.insert(plugin, backend);
     }
     observed.guests.insert("100".into(), Arc::new(guest));
-    let bridge =
-        BridgeFacts { ports: ["br0".into(), "veth100i0".into()].into_iter().collect(), ..BridgeFacts::default() };
+    let bridge = BridgeFacts {
+        ports: ["br0", "veth100i0"].map(crate::model::Name::from).into_iter().collect(),
+        ..BridgeFacts::default()
+    };
     observed.bridges.insert("br0".into(), Arc::new(bridge));
     let port = PortFacts { bridge: "br0".into(), tag: Some(7), ..PortFacts::default() };
     observed.ports.insert("veth100i0".into(), Arc::new(port));
