@@ -19,7 +19,9 @@ use crate::{
     plan::{Hand, Inventory},
     plugins::{
         Events, Plugin, PluginEvent,
+        dbus::{Dbus, DbusConfig},
         lxc::{BadPattern, Join},
+        machined::{Machined, MachinedConfig},
         ovsdb::{self, Ovsdb, Timing},
         proxmox::Proxmox,
         systemd::{Systemd, SystemdConfig},
@@ -30,7 +32,7 @@ use crate::{
 };
 
 /// The plugins, in the order in which they are shown.
-const PLUGINS: [&str; 3] = ["systemd", "ovsdb", "lxc"];
+const PLUGINS: [&str; 4] = ["systemd", "ovsdb", "lxc", "dbus"];
 
 /// The name is taken once every backend has answered, or after this long: callers find a filled tree, and a backend
 /// that hangs keeps nobody from seeing the others.
@@ -79,7 +81,11 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     let (sender, events) = mpsc::unbounded_channel();
     let plugins = spawn_plugins(&settings, &machine_id, &sender);
     drop(sender);
-    let core = Core::new(core_settings(config), inventory, join, &PLUGINS);
+    let core_settings = reconcile::Settings {
+        has_runtime: plugins.iter().any(|plugin| plugin.name() == "lxc"),
+        ..core_settings(config)
+    };
+    let core = Core::new(core_settings, inventory, join, &PLUGINS);
     let (stop, stopped) = oneshot::channel::<()>();
     let rules = rules(config);
     let parts = Parts { core, plugins, events, store, rules: rules.clone() };
@@ -166,6 +172,7 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
     Inventory {
         machine_id: machine_id.to_owned(),
         protected_units: own.into_iter().collect(),
+        protected_calls: config.dbus.never_call.clone(),
         container_unit: config.container_unit().unwrap_or_default(),
         retry_unmet: false,
         reload_owed: false,
@@ -228,6 +235,16 @@ fn spawn_plugins(
         events("lxc").send(disabled());
     } else if let Some(proxmox) = config.proxmox.0.clone() {
         plugins.push(Arc::new(Proxmox::start(proxmox, events("lxc"))));
+    } else if !session {
+        plugins.push(Arc::new(Machined::spawn(MachinedConfig::system(machine_id), events("lxc"))));
+    }
+    if settings.dbus {
+        let base = if *session { DbusConfig::session() } else { DbusConfig::system() };
+        let never_call = config.dbus.never_call.clone();
+        let config = DbusConfig { never_call, call_limit: config.dbus.call_timeout_ms.millis(), ..base };
+        plugins.push(Arc::new(Dbus::spawn(config, events("dbus"))));
+    } else {
+        events("dbus").send(disabled());
     }
     plugins
 }

@@ -36,12 +36,11 @@ struct Fake {
 
 impl Fake {
     fn start() -> Self {
-        let packages = std::env::var("OPDBUS_FAKEPVE").expect("started by tests/run or tests/lab/runner");
         fs::create_dir_all(FOLDER).unwrap();
         let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/proxmox");
         let mut process = Command::new("python3")
             .args([harness.to_str().unwrap(), FOLDER, HOST, PORT])
-            .env("PYTHONPATH", packages)
+            .env("PYTHONPATH", "/usr/local/lib/fakepve")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::model::{DriftPolicy, Kind, Name, ResourceId};
 
+use super::object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Source, WaitFor};
+
 use super::container::{ContainerSource, ContainerSpec, Decimal, Features, MountSpec, NetworkSpec, Startup};
 use super::document::{
     ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,
@@ -36,6 +38,8 @@ const UNITS: [&str; 8] = [
     "-.mount",
 ];
 
+const OBJECTS: [&str; 3] = ["time-zone", "a.b:c@d", "x"];
+
 /// Any valid document.
 pub(crate) fn document() -> impl Strategy<Value = Document> {
     let parts = (
@@ -44,10 +48,11 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
         btree_map(names(&BRIDGES), bridge(), 0..4),
         btree_map(names(&PORTS), (any::<Index>(), port()), 0..7),
         btree_map(names(&CONTAINERS), (any::<Index>(), container()), 0..5),
+        btree_map(names(&OBJECTS), object(), 0..4),
         vec((any::<Index>(), any::<Index>()), 0..8),
     );
-    parts.prop_map(|((drift, prune, allow_empty), units, bridges, ports, containers, waits)| {
-        let mut document = Document { drift, prune, allow_empty, units, bridges, ..Document::default() };
+    parts.prop_map(|((drift, prune, allow_empty), units, bridges, ports, containers, objects, waits)| {
+        let mut document = Document { drift, prune, allow_empty, units, bridges, objects, ..Document::default() };
         let bridges: Vec<Name> = document.bridges.keys().cloned().collect();
         if !bridges.is_empty() {
             for (name, (place, spec)) in ports {
@@ -61,6 +66,12 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
             document.containers.insert(id, spec);
         }
         reconcile_entries(&mut document);
+        // Two names for one property would fight.
+        let mut seen = BTreeSet::new();
+        for spec in document.objects.values_mut().filter(|spec| matches!(spec.path, ObjectPlace::Path(_))) {
+            let place = (spec.bus, spec.service.clone());
+            spec.properties.retain(|name, _| seen.insert((place.clone(), name.clone())));
+        }
         add_waits(&mut document, &waits);
         document
     })
@@ -172,6 +183,86 @@ fn port() -> BoxedStrategy<PortSpec> {
             ..spec
         })
         .boxed()
+}
+
+/// Any value of a property.
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(Value::from(0.5)),
+        text().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        let keys = prop_oneof![Just("value".to_owned()), Just("type".to_owned()), text()];
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::from),
+            btree_map(keys, inner, 0..3).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn call(method: &'static [&'static str], args: &'static [&'static str]) -> impl Strategy<Value = Call> {
+    let place = prop_oneof![
+        Just(None),
+        Just(Some(ObjectPlace::Path("/a/b".to_owned()))),
+        Just(Some(ObjectPlace::Lookup("one".to_owned())))
+    ];
+    let arg = prop_oneof![select(args).prop_map(Value::from), any::<u64>().prop_map(Value::from)];
+    let waits = select(&[WaitFor::Property, WaitFor::Signal, WaitFor::Job][..]);
+    (place, option::of(Just("a.b.C".to_owned())), select(method), vec(arg, 0..3), waits).prop_map(
+        |(path, interface, method, args, wait_for)| Call { path, interface, method: method.to_owned(), args, wait_for },
+    )
+}
+
+fn lookup() -> impl Strategy<Value = Lookup> {
+    let source = prop_oneof![
+        Just(Source::Property("All".to_owned())),
+        vec(value().prop_filter("refers to nothing", |value| !value.to_string().contains('$')), 0..2)
+            .prop_map(|args| Source::Method { method: "GetOne".to_owned(), args }),
+    ];
+    let matching = option::of(value())
+        .prop_map(|value| Some(Match { interface: "a.b".to_owned(), property: "Id".to_owned(), value: value? }));
+    (source, matching).prop_map(|(source, matching)| Lookup {
+        path: "/".to_owned(),
+        interface: "a.b".to_owned(),
+        source,
+        matching,
+    })
+}
+
+/// An object of another service, with a look-up `one` that its calls may name.
+fn object() -> impl Strategy<Value = ObjectSpec> {
+    let sets = call(&["Set", "SetIt"], &["$value", "$property:B", "$object", "$lookup:one", "$$x", "y"]);
+    let properties = btree_map("[A-Z][a-z-]{0,3}", (value(), option::of(sets)), 0..3).prop_map(|properties| {
+        properties.into_iter().map(|(name, (value, set))| (name, PropertySpec { value, set })).collect()
+    });
+    let makes = || option::of(call(&["Make", "Remove"], &["$object", "$property:A", "x"]));
+    let place = prop_oneof![Just(ObjectPlace::Path("/a".to_owned())), Just(ObjectPlace::Lookup("one".to_owned()))];
+    let buses = option::of(select(&[ObjectBus::System, ObjectBus::Session][..]));
+    let head = (buses, select(&["a.b", "org.example-x.y1"][..]), place, any::<bool>(), lookup(), any::<bool>());
+    let calls = (option::of(call(&["queryIt", "IsThere"], &["$object", "x"])), makes(), makes(), option::of(ensure()));
+    (head, calls, properties, common()).prop_map(|(head, (exists, create, remove, ensure), properties, common)| {
+        let ensure = ensure.or(create.as_ref().map(|_| Ensure::Present));
+        let ensure = ensure.filter(|ensure| *ensure == Ensure::Present || remove.is_some());
+        let create = create.filter(|_| ensure.is_some());
+        ObjectSpec {
+            bus: head.0,
+            service: head.1.to_owned(),
+            path: head.2,
+            interface: "a.b".to_owned(),
+            activate: head.3,
+            lookups: [("one".to_owned(), head.4)].into(),
+            ensure,
+            exists,
+            create,
+            remove,
+            properties: if ensure == Some(Ensure::Absent) { BTreeMap::new() } else { properties },
+            allow_protected: head.5,
+            common,
+        }
+    })
 }
 
 /// A container, whose bridge is still to be chosen among those of the document.
@@ -408,6 +499,7 @@ fn add_waits(document: &mut Document, pairs: &[(Index, Index)]) {
         Kind::Bridge => 1,
         Kind::Container => 2,
         Kind::Port => 3,
+        Kind::Object => 4,
     });
     if ids.is_empty() {
         return;
@@ -432,5 +524,6 @@ fn common_mut<'d>(document: &'d mut Document, id: &ResourceId) -> Option<&'d mut
         Kind::Bridge => of(&mut document.bridges, id).map(|spec| &mut spec.common),
         Kind::Port => of(&mut document.ports, id).map(|spec| &mut spec.common),
         Kind::Container => of(&mut document.containers, id).map(|spec| &mut spec.common),
+        Kind::Object => of(&mut document.objects, id).map(|spec| &mut spec.common),
     }
 }

@@ -5,9 +5,12 @@ use std::{
     fmt,
 };
 
-use crate::model::{Name, host_side_names};
+use crate::model::{Name, host_side_names, machine_link};
 
 use super::document::{Common, Ensure, Want};
+
+/// The device inside that systemd-nspawn makes for the short form of a network, as it names its own.
+const MACHINE_DEVICE: &str = "host0";
 
 /// An entry of `lxc.containers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -188,6 +191,34 @@ impl Default for TemplateSource {
     }
 }
 
+/// What kind of image a file is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    /// A tar archive of a root file system.
+    Tar,
+    /// A disk image.
+    Raw,
+}
+
+impl ImageKind {
+    /// Of a path or an address; `None` where the name tells nothing.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+        // What systemd-importd unpacks, up to systemd 256 at least.
+        let packed = [".gz", ".xz", ".bz2"];
+        let plain = packed.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+        let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| plain.ends_with(suffix));
+        if ends(&[".tar", ".tgz", ".txz", ".tbz2"]) {
+            Some(Self::Tar)
+        } else if ends(&[".raw", ".img", ".qcow2"]) {
+            Some(Self::Raw)
+        } else {
+            None
+        }
+    }
+}
+
 /// A number with up to three digits after the point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal {
@@ -212,6 +243,24 @@ impl ContainerSpec {
     pub fn port_names(&self, id: &str) -> Vec<Name> {
         let Some(veth) = &self.veth else { return Vec::new() };
         if veth.strip_prefix("veth") == Some(id) { host_side_names(veth) } else { vec![veth.clone()] }
+    }
+
+    /// What systemd-nspawn shall make of its networks: name of the device inside to that of its host side. `None` = the
+    /// document leaves that alone.
+    #[must_use]
+    pub fn machine_links(&self, id: &str) -> Option<BTreeMap<String, Name>> {
+        if let Some(networks) = &self.networks {
+            let named = |(number, inside): (usize, &String)| (inside.clone(), machine_link(id, number).into());
+            return Some(networks.keys().enumerate().map(named).collect());
+        }
+        let veth = self.veth.clone().filter(|_| self.is_configured())?;
+        Some([(MACHINE_DEVICE.to_owned(), veth)].into())
+    }
+
+    /// It names a bridge that it shall be on.
+    #[must_use]
+    pub fn is_on_bridge(&self) -> bool {
+        self.bridge.is_some() || self.networks.iter().flatten().any(|(_, network)| network.bridge.is_some())
     }
 
     /// It says more than which port and bridge it has and whether it runs: what only a runtime with an API can bring

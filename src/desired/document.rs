@@ -9,6 +9,8 @@ use crate::model::{DriftPolicy, Name, ResourceId};
 
 use super::container::{ContainerSpec, TemplateSpec};
 
+use super::object::ObjectSpec;
+
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Want<T> {
@@ -41,6 +43,8 @@ pub struct Document {
     pub ports: BTreeMap<Name, PortSpec>,
     /// `lxc.containers`, by id.
     pub containers: BTreeMap<Name, ContainerSpec>,
+    /// `dbus.objects`.
+    pub objects: BTreeMap<Name, ObjectSpec>,
     /// `lxc.templates`, by name: a file's under Proxmox VE, an image's under systemd-machined.
     pub templates: BTreeMap<Name, TemplateSpec>,
 }
@@ -257,11 +261,7 @@ impl Document {
     /// Names no resource at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty()
-            && self.bridges.is_empty()
-            && self.ports.is_empty()
-            && self.containers.is_empty()
-            && self.templates.is_empty()
+        self.resources().next().is_none() && self.templates.is_empty()
     }
 
     /// What an entry of that resource says for every kind; `None` where the document does not name it.
@@ -273,6 +273,7 @@ impl Document {
             Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
             Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
             Kind::Container => self.containers.get(&id.name).map(|spec| &spec.common),
+            Kind::Object => self.objects.get(&id.name).map(|spec| &spec.common),
         }
     }
 
@@ -282,7 +283,8 @@ impl Document {
         let bridges = self.bridges.keys().cloned().map(ResourceId::bridge);
         let ports = self.ports.keys().cloned().map(ResourceId::port);
         let containers = self.containers.keys().cloned().map(ResourceId::container);
-        bridges.chain(ports).chain(containers).chain(units)
+        let objects = self.objects.keys().cloned().map(ResourceId::object);
+        bridges.chain(ports).chain(containers).chain(units).chain(objects)
     }
 
     /// The policy in force for that resource.

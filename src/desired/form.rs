@@ -8,13 +8,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::model::Kind;
+use crate::model::{DriftPolicy, Kind};
 
 use super::{
     decode::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU, RESERVED_PREFIX, VERSION},
-    document::{ActiveState, BondMode, Ensure, FailMode, Lacp, OptionalMap, VlanMode, Want},
+    document::{ActiveState, BondMode, Common, Ensure, FailMode, Lacp, OptionalMap, VlanMode, Want},
     form_lxc::LxcForm,
     names,
+    object_form::DbusForm,
 };
 
 /// The desired state of a host. A field that is absent is not managed: never read for drift, never written. `null`
@@ -46,6 +47,9 @@ pub(super) struct DocumentForm<'d> {
     /// Containers, whatever runs them.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) lxc: LxcForm<'d>,
+    /// Objects of other D-Bus services.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) dbus: DbusForm<'d>,
 }
 
 /// What systemd manages.
@@ -205,7 +209,8 @@ pub(super) struct PortForm<'d> {
 /// What every resource's entry can say.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(super) struct CommonForm {
-    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID` of this document.
+    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID`, `object:NAME` of this
+    /// document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "after")]
     pub(super) after: Vec<String>,
@@ -227,13 +232,21 @@ pub(super) fn field<T: Copy>(want: &Want<T>) -> Field<T> {
     }
 }
 
+/// What every entry can say, as it is written.
+pub(super) fn common(common: &Common) -> CommonForm {
+    CommonForm {
+        after: common.after.iter().map(ToString::to_string).collect(),
+        drift: common.drift.map(DriftPolicy::as_str),
+    }
+}
+
 /// What need not be written.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// A text without NUL, as a pattern: neither D-Bus nor OVSDB carries one.
-const TEXT_PATTERN: &str = r"^[^\u0000]*$";
+pub(super) const TEXT_PATTERN: &str = r"^[^\u0000]*$";
 
 fn version(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "const": VERSION })

@@ -19,7 +19,10 @@ mod form_lxc;
 mod names;
 mod near;
 mod node;
+mod object;
+mod object_form;
 mod place;
+mod presets;
 mod schema;
 mod spell;
 mod spelling;
@@ -28,7 +31,8 @@ mod tests;
 
 pub use check::Rules;
 pub use container::{
-    ContainerSource, ContainerSpec, Decimal, Features, MountSpec, NetworkSpec, Startup, TemplateSource, TemplateSpec,
+    ContainerSource, ContainerSpec, Decimal, Features, ImageKind, MountSpec, NetworkSpec, Startup, TemplateSource,
+    TemplateSpec,
 };
 pub use document::{
     ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,
@@ -37,6 +41,10 @@ pub use document::{
 pub use fault::{DocumentError, Fault, code, faults_text};
 pub use names::can_say;
 pub use node::MAX_BYTES;
+pub use object::{
+    Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Reference, Source, WaitFor, references,
+};
+pub use presets::{Parameter, Preset, presets};
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::model::DriftPolicy;
 
 use super::{
-    document::{BridgeSpec, Common, Document, OptionalMap, PortSpec, UnitSpec},
-    form::{BridgeForm, CommonForm, DocumentForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field},
+    document::{BridgeSpec, Document, OptionalMap, PortSpec, UnitSpec},
+    form::{BridgeForm, DocumentForm, OvsdbForm, PortForm, SystemdForm, UnitForm, common, field},
     form_lxc::{self, LxcForm},
     node::MAX_BYTES,
+    object_form::{DbusForm, object},
 };
 
 /// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
@@ -37,6 +38,7 @@ pub fn spell(document: &Document) -> String {
                 .collect(),
             templates: document.templates.iter().map(|(name, spec)| form_lxc::template(name, spec)).collect(),
         },
+        dbus: DbusForm { objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect() },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
@@ -45,13 +47,6 @@ pub fn spell(document: &Document) -> String {
     }
     text.push('\n');
     text
-}
-
-fn common(common: &Common) -> CommonForm {
-    CommonForm {
-        after: common.after.iter().map(ToString::to_string).collect(),
-        drift: common.drift.map(DriftPolicy::as_str),
-    }
 }
 
 fn map(map: &OptionalMap) -> Option<&OptionalMap> {

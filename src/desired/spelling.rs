@@ -48,10 +48,11 @@ spellings! {
     HOSTNAME: 255, r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$",
         "a host name: letters, digits and - within, parts separated by a point, no _";
     /// DNS domains, separated by spaces.
-    DOMAINS: 1024, r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?( [A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)*$",
+    DOMAINS: 1024, r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?( ([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$",
         "a DNS domain, or several separated by a space";
-    /// Addresses, separated by spaces.
-    SERVERS: 1024, r"^[0-9A-Fa-f:.]+( [0-9A-Fa-f:.]+)*$", "an address, or several separated by a space";
+    /// Addresses, separated by spaces (looked at more closely by the decoder).
+    SERVERS: 1024, r"^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)( (((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*))*$",
+        "an IP address, or several separated by a space";
     /// Proxmox VE's `pve-storage-id`.
     STORAGE: 100, r"^[A-Za-z][A-Za-z0-9_.-]*[A-Za-z0-9]$", "the name of a storage, as local-lvm";
     /// Proxmox VE's `pve-node`.
@@ -68,17 +69,18 @@ spellings! {
     MAC: 17, r"^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$", "the MAC address of one device, as BC:24:11:00:00:01";
     /// An IPv4 address with its prefix, or how it comes by one.
     IPV4: 18, r"^(dhcp|manual|((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/([89]|[12][0-9]|3[0-2]))$",
-        "an IPv4 address with its prefix, as 10.0.0.101/24, or dhcp or manual";
+        "an IPv4 address with its prefix of 8 to 32, as 10.0.0.101/24, or dhcp or manual";
     /// An IPv4 address.
     IPV4_GATEWAY: 15, r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$",
         "an IPv4 address, without a prefix";
     /// An IPv6 address with its prefix (looked at more closely by the decoder), or how it comes by one.
-    IPV6: 64, r"^(auto|dhcp|manual|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/[0-9]{1,3})$",
-        "an IPv6 address with its prefix, as 2001:db8::101/64, or auto, dhcp or manual";
+    IPV6: 64, r"^(auto|dhcp|manual|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/([89]|[1-9][0-9]|1[01][0-9]|12[0-8]))$",
+        "an IPv6 address with its prefix of 8 to 128, as 2001:db8::101/64, or auto, dhcp or manual";
     /// An IPv6 address (looked at more closely by the decoder).
     IPV6_GATEWAY: 64, r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$", "an IPv6 address, without a prefix";
     /// A place inside a container, or a folder of the host. No comma: Proxmox VE's lists are separated by it.
-    FOLDER: 1024, r"^/[^\u{0}-\u{1f}\u{7f},]*[^\u{0}-\u{1f}\u{7f},/]$", "a path from the root on, without a / at its end";
+    FOLDER: 1024, r"^(/([^\u{0}-\u{1f}\u{7f},/.][^\u{0}-\u{1f}\u{7f},/]*|\.[^\u{0}-\u{1f}\u{7f},/.][^\u{0}-\u{1f}\u{7f},/]*|\.\.[^\u{0}-\u{1f}\u{7f},/]+))+$",
+        "a path from the root on, without . or .. as a part, a comma, or a / at its end";
     /// What a container is made from.
     VOLUME: 255, r"^[^\u{0}-\u{20}\u{7f},]+$", "the name of a volume or an image, as local:vztmpl/debian-12.tar.zst";
     /// The name of a template: of a file, or an image.
@@ -116,7 +118,13 @@ mod tests {
                 &["10.0.0.101", "10.0.0.256/24", "01.0.0.1/24", "10.0.0.1/33", "auto"],
             ),
             (&MAC, &["BC:24:11:00:00:01", "bc:24:11:00:00:01"], &["01:00:5e:00:00:01", "BC2411000001"]),
-            (&FOLDER, &["/srv", "/srv/data"], &["srv", "/", "/srv/", "/a,b"]),
+            (
+                &FOLDER,
+                &["/srv", "/srv/data", "/.a", "/..a", "/...", "/a=b c"],
+                &["srv", "/", "/srv/", "/a,b", "/..", "/a/./b", "/a//b", "/../a"],
+            ),
+            (&DOMAINS, &["example.org test", "a"], &["", "a..b", "a-.b", "a  b", "-a"]),
+            (&IPV6, &["auto", "fd00::1/64", "fd00::1/8", "::1/128"], &["fd00::1", "fd00::1/7", "fd00::1/129"]),
             (&STORAGE, &["local", "local-lvm"], &["1st", "a", "a-"]),
             (&CREDENTIAL, &["root.password", "a"], &["", "..", "a/b"]),
         ] {

@@ -7,7 +7,7 @@ use std::{
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{ClusterFacts, GuestFacts, Name, ResourceId};
+use super::{ClusterFacts, GuestFacts, Name, ObjectFacts, ResourceId};
 
 /// A map of texts, as OVSDB's `external_ids`.
 pub type StringMap = BTreeMap<String, String>;
@@ -321,6 +321,10 @@ pub enum Change {
     Container(Name, ContainerFacts),
     /// The container is gone.
     ContainerGone(Name),
+    /// A declared object is so now.
+    Object(Name, ObjectFacts),
+    /// The object is not mirrored any more.
+    ObjectGone(Name),
 }
 
 impl Change {
@@ -331,6 +335,7 @@ impl Change {
             Self::Unit(name, _) | Self::UnitGone(name) => ResourceId::unit(name.clone()),
             Self::Bridge(name, _) | Self::BridgeGone(name) => ResourceId::bridge(name.clone()),
             Self::Port(name, _) | Self::PortGone(name) => ResourceId::port(name.clone()),
+            Self::Object(name, _) | Self::ObjectGone(name) => ResourceId::object(name.clone()),
             Self::Container(name, _) | Self::ContainerGone(name) | Self::Guest(name, _) | Self::GuestGone(name) => {
                 ResourceId::container(name.clone())
             }

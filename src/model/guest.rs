@@ -7,6 +7,12 @@ use std::{
 
 use super::{Name, Runtime};
 
+/// [`GuestFacts::lock`] of a container that op-dbus did not come to the end of making: what is there of it is of no use.
+pub const UNFINISHED: &str = "create";
+
+/// Key in [`GuestNetwork::rest`] of the name of the network's host side, where the runtime keeps one (systemd-machined).
+pub const HOST_SIDE: &str = "host-side";
+
 /// A guest, as its runtime lists it. The join makes a container of it, unless it is a virtual machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuestFacts {
@@ -36,6 +42,8 @@ pub struct GuestFacts {
     pub memory_bytes: u64,
     /// Swap it may use, bytes.
     pub swap_bytes: u64,
+    /// Its settings are in a file that somebody else wrote, which is never touched (systemd-machined).
+    pub has_foreign_settings: bool,
     /// Why nothing can be said of it now (its node is away); empty = what is said holds.
     pub away: String,
     /// Its configuration, of containers that the document names ([`crate::plugins::Interest::containers`]).

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use super::{
     Backend, BackendStatus, BridgeFacts, ClusterFacts, ContainerFacts, Difference, GuestFacts, Links, Name,
-    PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
+    ObjectFacts, PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
 };
 
 /// `Port.Tag` of a port without one.
@@ -29,6 +29,8 @@ pub struct Observed {
     pub ports: OrdMap<Name, Arc<PortFacts>>,
     /// All containers.
     pub containers: OrdMap<Name, Arc<ContainerFacts>>,
+    /// Declared objects of other D-Bus services, by their name in the document.
+    pub objects: OrdMap<Name, Arc<ObjectFacts>>,
     /// What a runtime with an API lists, its virtual machines included.
     pub guests: OrdMap<Name, Arc<GuestFacts>>,
     /// What planning must know of that runtime besides.
@@ -264,6 +266,14 @@ words! {
         SwitchNotAnswering = "SwitchNotAnswering",
         /// Another client changed the same rows.
         Contended = "Contended",
+        /// The value is not of the type that the service says, or the service does not say it.
+        WrongType = "WrongType",
+        /// The property can only be read, and the document names no method that sets it.
+        ReadOnly = "ReadOnly",
+        /// The object is not there, and the document does not say how it is made.
+        ObjectMissing = "ObjectMissing",
+        /// The D-Bus service is not there or does not answer; the values are the last known.
+        ServiceAway = "ServiceAway",
         /// The backend refused.
         Refused = "Refused",
         /// No runtime on this machine has such a container.

@@ -1,5 +1,7 @@
 //! One resource: how it differs from the document, whether that can be mended, and whether it works.
 
+pub(super) mod machined;
+
 use std::sync::Arc;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     compare::{bridge_differences, plugged_differences, port_differences, port_health, unit_differences},
     guest::assess_guest,
     is_protected,
+    object::assess_object,
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -78,6 +81,7 @@ pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &I
                 assess_container(doc, &id.name, spec, observed, inventory)
             }
         }),
+        Kind::Object => doc.objects.get(&id.name).map(|spec| assess_object(&id.name, spec, observed, inventory)),
     }
     .unwrap_or_default()
 }
@@ -305,6 +309,8 @@ fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment 
         return out;
     }
     out.differences = bridge_differences(spec, facts);
+    // Its local port is what shows whether there is a bridge at all.
+    out.health = observed.ports.get(name).and_then(|local| port_health(local));
     let foreign = foreign_ports(doc, name, observed);
     if !foreign.is_empty() {
         let foreign = foreign.into_iter().map(|port| port.to_string()).collect();
@@ -411,7 +417,10 @@ pub fn container_port<'a>(
 
 /// The unit that runs a container: the one that was found, else what the configured template says.
 #[must_use]
-pub fn container_unit(id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+pub fn container_unit(doc: &Desired, id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+    if doc.containers.get(id).is_some_and(|spec| machined::is_machined(spec, inventory)) {
+        return machined::machine_unit(id);
+    }
     let found = observed.containers.get(id).map(|facts| facts.unit.as_str()).filter(|unit| !unit.is_empty());
     found.map_or_else(|| inventory.container_unit.replace('%', id).into(), Name::from)
 }
@@ -423,11 +432,14 @@ fn assess_container(
     observed: &Observed,
     inventory: &Inventory,
 ) -> Assessment {
+    if machined::is_machined(spec, inventory) {
+        return machined::assess(doc, id, spec, observed, inventory);
+    }
     let mut out = Assessment::default();
     let facts = observed.containers.get(id);
     out.present = facts.is_some();
     let running = facts.is_some_and(|facts| facts.running);
-    let unit = container_unit(id, observed, inventory);
+    let unit = container_unit(doc, id, observed, inventory);
     let unit_facts = observed.units.get(&unit);
     out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
     if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {

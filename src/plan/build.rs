@@ -1,5 +1,7 @@
 //! From a document and what is observed to steps.
 
+mod machined;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,9 +9,10 @@ use std::{
 
 use super::{
     Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
-    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports},
+    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{dependencies, order},
     guest::guest_actions,
+    object::{object_away, parts},
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, TemplateSource, UnitSpec},
@@ -23,7 +26,7 @@ pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'stat
         Kind::Unit => inventory.proxmox_unit(&id.name).is_some(),
         Kind::Port => doc.ports.contains_key(&id.name) && inventory.proxmox_port(&id.name).is_some(),
         Kind::Container => inventory.is_proxmox(&id.name),
-        Kind::Bridge => false,
+        Kind::Bridge | Kind::Object => false,
     };
     if proxmox {
         return &["lxc"];
@@ -31,10 +34,11 @@ pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'stat
     match id.kind {
         Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
-        Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
+        Kind::Container if doc.containers.get(&id.name).is_some_and(ContainerSpec::is_on_bridge) => {
             &["lxc", "systemd", "ovsdb"]
         }
         Kind::Container => &["lxc", "systemd"],
+        Kind::Object => &["dbus"],
     }
 }
 
@@ -48,7 +52,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         // A container and its declared unit are one resource: what starts the one starts the other.
         let containers = scope.iter().filter(|id| id.kind == Kind::Container);
         let units: BTreeSet<_> =
-            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+            containers.map(|id| ResourceId::unit(container_unit(doc, &id.name, observed, inventory))).collect();
         dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
@@ -60,6 +64,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         reload: None,
         file_steps: BTreeMap::new(),
         needs_reload: BTreeSet::new(),
+        late_files: BTreeSet::new(),
     };
     let mut assessed = BTreeMap::new();
     for id in &ordered {
@@ -91,6 +96,10 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         let why = (Reason::DependencyFailed, format!("{id} waits for itself by way of what it comes after"));
         builder.push(id.clone(), Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
     }
+    if scope.is_none() && inventory.hand == Hand::Systemd {
+        builder.machine_templates();
+    }
+    builder.reload_late();
     if doc.prune && scope.is_none() {
         builder.prune();
     }
@@ -115,6 +124,8 @@ struct Builder<'a> {
     file_steps: BTreeMap<ResourceId, BTreeSet<StepId>>,
     /// Units that the reload is for.
     needs_reload: BTreeSet<Name>,
+    /// Steps on unit files that no other waits for, and the reload does not come before.
+    late_files: BTreeSet<StepId>,
 }
 
 impl Builder<'_> {
@@ -123,6 +134,9 @@ impl Builder<'_> {
             backends(self.doc, id, self.inventory).iter().find(|plugin| !self.observed.is_connected(plugin))
         {
             let why = away_why(self.observed, away);
+            return Assessment { blocked: Some(why), ..Assessment::default() };
+        }
+        if let Some(why) = object_away(self.observed, id) {
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
         assess(self.doc, id, self.observed, self.inventory)
@@ -235,6 +249,7 @@ impl Builder<'_> {
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
+            Kind::Object => self.object(id, after),
         };
         steps.extend(own);
         if id.kind == Kind::Unit && self.needs_reload.contains(&id.name) {
@@ -337,9 +352,28 @@ impl Builder<'_> {
         BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
     }
 
+    /// The calls of an object, one after the other: each may repeat what another has set.
+    fn object(&mut self, id: &ResourceId, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (doc, observed) = (self.doc, self.observed);
+        let known = doc.objects.get(&id.name).zip(observed.objects.get(&id.name));
+        // That the calls can be made, the assessment has shown.
+        let parts = known.and_then(|(spec, facts)| parts(&id.name, spec, facts).ok()).unwrap_or_default();
+        let mut steps = BTreeSet::new();
+        for (op, changes) in parts {
+            let action = Action::Object(id.name.clone(), op);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, Vec::new());
+            steps.insert(step);
+            after.insert(step);
+        }
+        steps
+    }
+
     fn container(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
-        let unit = container_unit(&id.name, self.observed, self.inventory);
+        if is_machined(spec, self.inventory) {
+            return self.machined(id, spec, assessment, after);
+        }
+        let unit = container_unit(self.doc, &id.name, self.observed, self.inventory);
         let mut steps = BTreeSet::new();
         let running = assessment.differences.iter().any(|difference| difference.field == "running");
         let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());

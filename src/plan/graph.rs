@@ -50,9 +50,16 @@ pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -
             guest(&mut add, doc, id, inventory, &is_made);
             continue;
         }
-        let unit = container_unit(id, observed, inventory);
+        let unit = container_unit(doc, id, observed, inventory);
         let unit = doc.units.contains_key(&unit).then(|| ResourceId::unit(unit));
-        if let Some(bridge) = spec.bridge.as_ref().filter(|bridge| is_made(bridge)) {
+        if let Some(origin) = spec.from.as_ref().and_then(|from| from.clone.as_ref()) {
+            let origin_id = ResourceId::container(origin.clone());
+            if doc.containers.get(origin).is_some_and(|origin| origin.ensure == Ensure::Present) {
+                add(container.clone(), origin_id);
+            }
+        }
+        let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.as_ref());
+        for bridge in spec.bridge.iter().chain(networks).filter(|bridge| is_made(bridge)) {
             let bridge = ResourceId::bridge(bridge.clone());
             add(container.clone(), bridge.clone());
             if let Some(unit) = &unit {
@@ -140,8 +147,12 @@ pub fn dependents(doc: &Desired) -> BTreeMap<ResourceId, Vec<ResourceId>> {
     let mut add = |of: ResourceId, look_at: ResourceId| out.entry(of).or_default().push(look_at);
     for (id, spec) in &doc.containers {
         let container = ResourceId::container(id.clone());
-        if let Some(bridge) = &spec.bridge {
+        let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.as_ref());
+        for bridge in spec.bridge.iter().chain(networks) {
             add(ResourceId::bridge(bridge.clone()), container.clone());
+        }
+        for port in spec.machine_links(id).into_iter().flat_map(BTreeMap::into_values) {
+            add(ResourceId::port(port), container.clone());
         }
         if let Some(veth) = &spec.veth {
             for port in host_side_names(veth) {

@@ -7,6 +7,8 @@ use crate::{
     model::{Difference, Name, Reason, Subject},
 };
 
+use super::object::ObjectOp;
+
 /// The key in external_ids that bears a machine's mark; its value is the machine id.
 pub const OWNER_KEY: &str = "opdbus-owner";
 
@@ -48,6 +50,7 @@ impl Step {
             self.action,
             Action::Unit(_, UnitOp::Restart)
                 | Action::ReloadSystemd
+                | Action::Object(_, ObjectOp::Create(_) | ObjectOp::Remove(_))
                 | Action::Container(
                     _,
                     ContainerOp::Restart
@@ -79,9 +82,15 @@ impl Step {
                     _ => word,
                 };
                 let verb = verb.replace('-', " ");
+                // A call of another service is shown exactly as it will be made.
+                let call = match action {
+                    Action::Object(_, op) => op.call().map(|call| format!(": {}", call.busctl())),
+                    _ => None,
+                };
+                let call = call.unwrap_or_default();
                 match blocked {
                     Some((_, message)) => format!("{verb} {what}, blocked: {message}"),
-                    None => format!("{verb} {what}"),
+                    None => format!("{verb} {what}{call}"),
                 }
             }
         }
@@ -99,6 +108,8 @@ pub enum Action {
     Bridge(Name, BridgeOp),
     /// By Open vSwitch.
     Port(Name, PortOp),
+    /// By the service that the object belongs to.
+    Object(Name, ObjectOp),
     /// By the runtime of containers that has an API, as the plugin `lxc`: Proxmox VE or systemd-machined, whichever
     /// the configuration chose ([`Inventory::hand`]).
     Container(Name, ContainerOp),
@@ -205,6 +216,7 @@ impl Action {
         match self {
             Self::Unit(..) | Self::ReloadSystemd => Some("systemd"),
             Self::Bridge(..) | Self::Port(..) => Some("ovsdb"),
+            Self::Object(..) => Some("dbus"),
             Self::Container(..) | Self::Template(..) => Some("lxc"),
             Self::Nothing => None,
         }
@@ -229,6 +241,10 @@ impl Action {
             Self::Port(_, PortOp::Recreate(_)) => "recreate-port",
             Self::Port(_, PortOp::Plug(_)) => "plug-port",
             Self::Port(_, PortOp::Delete) => "delete-port",
+            Self::Object(_, ObjectOp::Create(_)) => "create-object",
+            Self::Object(_, ObjectOp::Remove(_)) => "remove-object",
+            Self::Object(_, ObjectOp::Set { .. }) => "set-object",
+            Self::Object(_, ObjectOp::Settle) => "settle-object",
             Self::Container(_, ContainerOp::Create(_)) => "create-container",
             Self::Container(_, ContainerOp::Set(_)) => "set-container",
             Self::Container(_, ContainerOp::Grow(_)) => "grow-container",
@@ -248,6 +264,8 @@ pub struct Inventory {
     pub machine_id: String,
     /// Units never touched besides the built-in list: op-dbus's own, and the caller's.
     pub protected_units: Vec<String>,
+    /// Methods of other services that are never called, `SERVICE INTERFACE.METHOD`; a `*` at the end stands for any rest.
+    pub protected_calls: Vec<String>,
     /// Template of the unit that runs container N, `%` standing for N, where none was found yet:
     /// `pve-container@%.service`.
     pub container_unit: String,

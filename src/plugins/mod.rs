@@ -1,7 +1,9 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
 pub(crate) mod backoff;
+pub mod dbus;
 pub mod lxc;
+pub mod machined;
 pub mod ovsdb;
 pub mod proxmox;
 #[cfg(test)]
@@ -14,19 +16,21 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    desired::{ContainerSpec, TemplateSpec},
+    desired::{ContainerSpec, ObjectSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
 /// each. (Container units, bridges and ports are mirrored always.)
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared objects of other D-Bus services.
+    pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
     /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
     /// it names (nodes, storages, templates) is looked up for planning.
     pub containers: BTreeMap<Name, Arc<ContainerSpec>>,

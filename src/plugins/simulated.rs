@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     desired::{BridgeSpec, Ensure, OptionalMap, PortSpec, Want},
-    model::{BridgeFacts, Change, InterfaceFacts, Name, PortFacts, Reason, StepState, StringMap, UnitFacts},
-    plan::{Action, BridgeOp, OWNER_KEY, PortOp, Step, UnitOp},
+    model::{
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts,
+    },
+    plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PortOp, Step, UnitOp},
 };
 
 /// How a step went.
@@ -34,6 +36,8 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<Name, UnitFacts>,
     pub(crate) bridges: BTreeMap<Name, BridgeFacts>,
     pub(crate) ports: BTreeMap<Name, PortFacts>,
+    /// Declared objects of other services.
+    pub(crate) objects: BTreeMap<Name, ObjectFacts>,
     /// Units whose start fails.
     pub(crate) broken_units: BTreeSet<Name>,
     /// Unit to the port (and bridge) that its start plugs in, as a container's hook does.
@@ -123,6 +127,11 @@ impl World {
         bridges.chain(self.ports.iter().map(|(name, facts)| Change::Port(name.clone(), facts.clone()))).collect()
     }
 
+    /// What the plugin for other services mirrors of it.
+    pub(crate) fn dbus(&self) -> Vec<Change> {
+        self.objects.iter().map(|(name, facts)| Change::Object(name.clone(), facts.clone())).collect()
+    }
+
     /// Carries one step out.
     pub(crate) fn apply(&mut self, step: &Step) -> Outcome {
         if self.away {
@@ -137,6 +146,7 @@ impl World {
             }
             Action::Bridge(name, op) => self.bridge(name, op),
             Action::Port(name, op) => self.port(name, op),
+            Action::Object(name, op) => self.object(name, op),
             _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
@@ -186,6 +196,18 @@ impl World {
                 }
             }
             UnitOp::SetProperties(values) => unit.properties.extend(values.clone()),
+        }
+        Outcome::done(true)
+    }
+
+    fn object(&mut self, name: &Name, op: &ObjectOp) -> Outcome {
+        let Some(object) = self.objects.get_mut(name) else { return Outcome::failed(Reason::ServiceAway, true) };
+        match op {
+            ObjectOp::Create(_) => object.exists = true,
+            ObjectOp::Remove(_) => object.exists = false,
+            ObjectOp::Set { properties, .. } => object.properties.extend(properties.clone()),
+            // What is made here is made as it shall be.
+            ObjectOp::Settle => {}
         }
         Outcome::done(true)
     }

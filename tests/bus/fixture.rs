@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use op_dbus::model::{
     BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, GuestFacts, GuestSettings, InterfaceFacts,
-    JobResult, JobState, Name, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource, Status,
-    StepFacts, StepState, StringMap, Subject, UnitFacts, Value,
+    JobResult, JobState, Name, ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource,
+    Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
 };
 
 use crate::hub::{Builder as _, job, plugin, unmanaged};
@@ -14,11 +14,12 @@ pub const UNIT: &str = "/org/opdbus/unit/nginx_2eservice";
 pub const BRIDGE: &str = "/org/opdbus/bridge/ovsbr0";
 pub const PORT: &str = "/org/opdbus/port/veth100";
 pub const CONTAINER: &str = "/org/opdbus/container/_3100";
+pub const OBJECT: &str = "/org/opdbus/object/clock";
 pub const JOB: &str = "/org/opdbus/job/7";
 pub const PLUGIN: &str = "/org/opdbus/plugin/ovsdb";
 
 /// Where each interface can be looked at.
-pub const SHOWN_AT: [(&str, &str); 8] = [
+pub const SHOWN_AT: [(&str, &str); 9] = [
     ("org.opdbus.State", "/org/opdbus/state"),
     ("org.opdbus.Job", JOB),
     ("org.opdbus.Plugin", PLUGIN),
@@ -27,6 +28,7 @@ pub const SHOWN_AT: [(&str, &str); 8] = [
     ("org.opdbus.Bridge", BRIDGE),
     ("org.opdbus.Port", PORT),
     ("org.opdbus.Container", CONTAINER),
+    ("org.opdbus.Object", OBJECT),
 ];
 
 fn names<const N: usize>(names: [&str; N]) -> BTreeSet<Name> {
@@ -43,6 +45,7 @@ pub fn before() -> Snapshot {
     snapshot.add_bridge("ovsbr0", BridgeFacts::default());
     snapshot.add_port("veth100", PortFacts { bridge: "ovsbr0".into(), ..PortFacts::default() });
     snapshot.add_container("100", ContainerFacts::default());
+    snapshot.add(ResourceId::object("clock"));
     snapshot.jobs.insert(7, Arc::new(job(Subject::State)));
     snapshot.plugins.insert("ovsdb", Arc::new(plugin()));
     snapshot
@@ -108,6 +111,16 @@ pub fn after() -> Snapshot {
             ..PortFacts::default()
         },
     );
+    let secret = TypedValue { signature: "s".to_owned(), value: "swordfish".into() };
+    let object = ObjectFacts {
+        service: "org.freedesktop.timedate1".to_owned(),
+        path: "/org/freedesktop/timedate1".to_owned(),
+        interface: "org.freedesktop.timedate1".to_owned(),
+        properties: [("Password".to_owned(), secret)].into(),
+        drift_visible: true,
+        ..ObjectFacts::default()
+    };
+    snapshot.observed.objects.insert("clock".into(), Arc::new(object));
     snapshot.add_container(
         "100",
         ContainerFacts {

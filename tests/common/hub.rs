@@ -9,7 +9,8 @@ use op_dbus::{
     desired::Document,
     model::{
         Backend, BackendStatus, BridgeFacts, ContainerFacts, DriftPolicy, InterfaceFacts, JobFacts, JobKind, JobState,
-        PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot, Status, Subject, UnitFacts,
+        ObjectFacts, PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot, Status, Subject,
+        UnitFacts,
     },
     reconcile::{Command, CoreError, Fault, Hub, Notice},
 };
@@ -260,6 +261,7 @@ pub trait Builder {
     fn add_bridge(&mut self, name: &str, facts: BridgeFacts);
     fn add_unit(&mut self, name: &str, facts: UnitFacts);
     fn add_container(&mut self, id: &str, facts: ContainerFacts);
+    fn add_object(&mut self, name: &str, facts: ObjectFacts);
     fn add(&mut self, id: ResourceId);
 }
 
@@ -282,6 +284,11 @@ impl Builder for Snapshot {
     fn add_container(&mut self, id: &str, facts: ContainerFacts) {
         self.observed.containers.insert(id.into(), Arc::new(facts));
         self.add(ResourceId::container(id));
+    }
+
+    fn add_object(&mut self, name: &str, facts: ObjectFacts) {
+        self.observed.objects.insert(name.into(), Arc::new(facts));
+        self.add(ResourceId::object(name));
     }
 
     fn add(&mut self, id: ResourceId) {

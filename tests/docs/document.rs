@@ -30,12 +30,15 @@ fn link(definition: &str) -> String {
         "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
             "containers"
         }
+        "Dbus" | "Object" | "Property" | "Call" | "Lookup" | "Match" => "objects",
+        "Value" => return "[value](objects.md#values)".to_owned(),
         other => panic!("{other} has no section"),
     };
     let name = match definition {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "Dbus" => "objects",
         "ContainerSource" => "source",
         other => &other.to_lowercase(),
     };
@@ -94,6 +97,11 @@ fn takes(whole: &Value, field: &Value) -> String {
                 None => "a list of texts".to_owned(),
             },
         },
+        // Of several forms of an entry the first is the full one.
+        "object" if field["additionalProperties"]["anyOf"].is_array() && field["propertyNames"]["maxLength"] == 255 => {
+            let forms = field["additionalProperties"]["anyOf"].as_array().unwrap().iter();
+            format!("NAME: {}", forms.filter_map(referred).map(link).collect::<Vec<_>>().join(", "))
+        }
         "object" => match referred(&field["additionalProperties"]) {
             Some(name) => format!("NAME: {}", link(name)),
             None => format!("KEY: {}", takes(whole, &field["additionalProperties"])),

@@ -4,6 +4,7 @@
 mod bridge;
 mod container;
 mod job;
+mod object;
 mod plugin;
 mod port;
 mod resource;
@@ -16,8 +17,8 @@ use std::sync::LazyLock;
 
 use super::{introspect, path::Node, value::Prop};
 use crate::model::{
-    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, PluginFacts, PortFacts, ResourceFacts, ResourceId, Snapshot,
-    StateFacts, UnitFacts,
+    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, ObjectFacts, PluginFacts, PortFacts, ResourceFacts, ResourceId,
+    Snapshot, StateFacts, UnitFacts,
 };
 
 /// `EmitsChangedSignal` of a property.
@@ -115,6 +116,8 @@ pub(crate) enum Face<'a> {
     Port(port::PortView<'a>),
     /// `org.opdbus.Container`.
     Container(ContainerView<'a>),
+    /// `org.opdbus.Object`.
+    Object(object::ObjectView<'a>),
 }
 
 impl<'a> Face<'a> {
@@ -129,6 +132,7 @@ impl<'a> Face<'a> {
             Self::Bridge(_) => &bridge::INTERFACE,
             Self::Port(_) => &port::INTERFACE,
             Self::Container(_) => &container::INTERFACE,
+            Self::Object(_) => &object::INTERFACE,
         }
     }
 
@@ -143,6 +147,7 @@ impl<'a> Face<'a> {
             Self::Bridge(view) => bridge::values(view),
             Self::Port(view) => port::values(view),
             Self::Container(view) => container::values(view),
+            Self::Object(view) => object::values(view),
         }
     }
 
@@ -213,6 +218,9 @@ impl<'a> Object<'a> {
                 id: name,
                 facts: observed.containers.get(name).map_or(&UNSEEN.container, |facts| facts),
             }),
+            Kind::Object => Face::Object(object::ObjectView {
+                facts: observed.objects.get(name).map_or(&UNSEEN.object, |facts| facts),
+            }),
         };
         Self([Some(own), Some(Face::Resource(resource::ResourceView { id, facts }))])
     }
@@ -230,6 +238,7 @@ struct Unseen {
     bridge: BridgeFacts,
     port: PortFacts,
     container: ContainerFacts,
+    object: ObjectFacts,
     names: std::collections::BTreeSet<crate::model::Name>,
 }
 

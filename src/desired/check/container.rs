@@ -13,10 +13,7 @@ use crate::{
     model::{Kind, Name},
 };
 
-use super::{Rules, at_entry, is_absent};
-
-/// Numbers that Proxmox VE gives its guests (`pve-vmid`).
-const VMIDS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
+use super::{at_entry, is_absent};
 
 /// Checks a container's entry by itself.
 pub(in crate::desired) fn container(spec: &ContainerSpec, at: &At<'_>, faults: &mut Faults) {
@@ -79,7 +76,7 @@ pub(in crate::desired) fn template(spec: &TemplateSpec, at: &At<'_>, faults: &mu
 }
 
 /// Checks containers against one another and against bridges.
-pub(super) fn together(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
+pub(super) fn together(decoded: &Decoded, faults: &mut Faults) {
     let document = &decoded.document;
     let mut addresses: BTreeMap<&str, &Name> = BTreeMap::new();
     let mut macs: BTreeMap<&str, &Name> = BTreeMap::new();
@@ -88,9 +85,6 @@ pub(super) fn together(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     for (id, _) in by_index {
         let Some(spec) = document.containers.get(id) else { continue };
         at_entry(decoded, Kind::Container, id, |at| {
-            if rules.proxmox && spec.is_configured() {
-                number(id, at, faults);
-            }
             let networks = spec.networks.iter().flatten().filter(|_| spec.ensure == Ensure::Present);
             for (name, network) in networks {
                 let at = at.key("networks");
@@ -110,15 +104,6 @@ pub(super) fn together(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
                     });
                 }
             }
-        });
-    }
-}
-
-/// Whether Proxmox VE takes that number.
-fn number(id: &str, at: &At<'_>, faults: &mut Faults) {
-    if id.starts_with('0') || !id.parse().is_ok_and(|id: u32| VMIDS.contains(&id)) {
-        faults.add(&at.key("id"), code::OUT_OF_RANGE, || {
-            format!("{} is no number of Proxmox VE's: those are from {} to {}", quoted(id), VMIDS.start(), VMIDS.end())
         });
     }
 }

@@ -1,7 +1,9 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
 mod container;
+mod object;
 mod order;
+mod proxmox;
 
 use std::collections::BTreeMap;
 
@@ -85,12 +87,18 @@ pub(super) fn port(name: &Name, spec: &PortSpec, at: &At<'_>, faults: &mut Fault
     }
 }
 
+pub(super) use object::object;
+
 /// Checks what entries say about one another.
 pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
-    container::together(decoded, rules, faults);
+    container::together(decoded, faults);
+    if rules.proxmox {
+        proxmox::document(decoded, faults);
+    }
+    object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }
 
@@ -103,6 +111,7 @@ fn at_entry<R>(decoded: &Decoded, kind: Kind, name: &Name, call: impl FnOnce(&At
             let bridge = decoded.document.ports.get(name).map(|spec| spec.bridge.as_ref()).unwrap_or_default();
             call(&At::ROOT.key("ovsdb").key("bridges").key(bridge).key("ports").key(name))
         }
+        Kind::Object => call(&At::ROOT.key("dbus").key("objects").key(name)),
         Kind::Container => {
             let index = decoded.container_index.get(name).copied().unwrap_or_default();
             call(&At::ROOT.key("lxc").key("containers").index(index))

@@ -1,6 +1,9 @@
 //! A container's entry, and a template's.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use crate::{
     desired::{
@@ -81,7 +84,7 @@ pub(super) fn container(
         features: fields.read("features", features).unwrap_or_default(),
         startup: fields.want("startup", startup),
         protection: fields.read("protection", boolean),
-        nameserver: fields.want("nameserver", |node, at, faults| spelt(node, &spelling::SERVERS, at, faults)),
+        nameserver: fields.want("nameserver", servers),
         searchdomain: fields.want("searchdomain", |node, at, faults| spelt(node, &spelling::DOMAINS, at, faults)),
         tags: fields.read("tags", |node, at, faults| {
             set(node, at, faults, |node, at, faults| spelt(node, &spelling::TAG, at, faults))
@@ -197,9 +200,7 @@ fn network(fields: &mut Fields<'_, '_, '_>) -> NetworkSpec {
 fn ipv6(node: &Node<'_>, spelling: &Spelling, at: &At<'_>, faults: &mut Faults) -> Option<String> {
     let given = spelt(node, spelling, at, faults)?;
     let good = match given.split_once('/') {
-        Some((address, prefix)) => {
-            address.parse::<Ipv6Addr>().is_ok() && prefix.parse().is_ok_and(|prefix: u8| prefix <= 128)
-        }
+        Some((address, _)) => address.parse::<Ipv6Addr>().is_ok(),
         None => given.parse::<Ipv6Addr>().is_ok() || matches!(given.as_str(), "auto" | "dhcp" | "manual"),
     };
     if good {
@@ -207,6 +208,16 @@ fn ipv6(node: &Node<'_>, spelling: &Spelling, at: &At<'_>, faults: &mut Faults) 
     }
     faults.add(at, code::OUT_OF_RANGE, || format!("{} is not {}", quoted(&given), spelling.is));
     None
+}
+
+/// Reads the addresses of servers. The pattern takes more than there are.
+fn servers(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<String> {
+    let given = spelt(node, &spelling::SERVERS, at, faults)?;
+    if let Some(wrong) = given.split(' ').find(|address| address.parse::<IpAddr>().is_err()) {
+        faults.add(at, code::OUT_OF_RANGE, || format!("{} is no IP address", quoted(wrong)));
+        return None;
+    }
+    Some(given)
 }
 
 /// Reads an element of `mounts`, its path aside.

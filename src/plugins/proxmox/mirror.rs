@@ -80,6 +80,7 @@ fn guest(item: &Value, settings: &Settings) -> GuestFacts {
     let text = |key: &str| item.get(key).and_then(config::text).unwrap_or_default();
     let node = text("node");
     GuestFacts {
+        has_foreign_settings: false,
         runtime: Runtime::Proxmox,
         is_machine: text("type") == "qemu",
         is_remote: node != settings.node,
@@ -169,6 +170,7 @@ async fn read_one(client: &Client, id: &Name, guest: &GuestFacts, closely: bool)
 fn with_settings(guest: &GuestFacts, raw: &config::Raw, settings: crate::model::GuestSettings) -> GuestFacts {
     const MIB: u64 = 1 << 20;
     GuestFacts {
+        has_foreign_settings: false,
         name: if settings.hostname.is_empty() { guest.name.clone() } else { settings.hostname.clone() },
         tags: raw.get("tags").map(|tags| list(tags).map(str::to_owned).collect()).unwrap_or_default(),
         lock: raw.get("lock").cloned().unwrap_or_default(),

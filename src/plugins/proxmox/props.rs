@@ -24,10 +24,11 @@ pub(super) fn print(props: &Props, first: &str) -> String {
     head.into_iter().chain(rest).collect::<Vec<_>>().join(",")
 }
 
-/// Writes a mount: its volume, without a key, before the others.
+/// Writes a mount: its volume before the others, and without a key unless it would then be taken for one.
 pub(super) fn print_mount(volume: &str, props: &Props) -> String {
     let rest = props.iter().map(|(key, value)| format!("{key}={value}"));
-    std::iter::once(volume.to_owned()).chain(rest).collect::<Vec<_>>().join(",")
+    let volume = if volume.contains('=') { format!("volume={volume}") } else { volume.to_owned() };
+    std::iter::once(volume).chain(rest).collect::<Vec<_>>().join(",")
 }
 
 /// A switch: 1 and 0, and the words that older configurations hold.
@@ -88,6 +89,8 @@ mod tests {
         let mut mount = parse("local-lvm:vm-101-disk-0,size=8G", "volume");
         let volume = mount.remove("volume").unwrap_or_default();
         assert_eq!(print_mount(&volume, &mount), "local-lvm:vm-101-disk-0,size=8G");
+        let folder = parse(&print_mount("/srv/a=b", &mount), "volume");
+        assert_eq!(folder.get("volume").map(String::as_str), Some("/srv/a=b"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Core, JobKind, Notice};
 use crate::{
     model::{DriftPolicy, Kind, OP_DBUS_UID, Reason, ResourceId, Status},
-    plan::{Assessment, backends},
+    plan::{Assessment, backends, object_away},
     reconcile::Caller,
 };
 
@@ -85,7 +85,7 @@ impl Core {
         let unit = match id.kind {
             Kind::Unit => id.name.clone(),
             Kind::Container => self.container_unit(&id.name),
-            Kind::Bridge | Kind::Port => return 0,
+            Kind::Bridge | Kind::Port | Kind::Object => return 0,
         };
         let guest = self.view.observed.guests.get(&id.name).filter(|_| self.inventory.is_proxmox(&id.name));
         if let Some(guest) = guest {
@@ -122,7 +122,10 @@ impl Core {
     }
 
     fn is_ready(&self, id: &ResourceId) -> bool {
-        backends(&self.wanted.desired, id, &self.inventory).iter().all(|plugin| self.view.observed.is_connected(plugin))
+        object_away(&self.view.observed, id).is_none()
+            && backends(&self.wanted.desired, id, &self.inventory)
+                .iter()
+                .all(|plugin| self.view.observed.is_connected(plugin))
     }
 
     /// Starts jobs for all that is due now.

@@ -13,7 +13,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
         Subject,
     },
-    plan::{Action, Plan, Step, StepId, UnitOp, backends},
+    plan::{Action, Plan, Step, StepId, UnitOp, backends, object_away},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -200,6 +200,13 @@ impl Core {
         });
         let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Queued) else { return };
         run.stage = Stage::Watching;
+        let asked = matches!(run.kind, JobKind::Apply | JobKind::Reconcile);
+        if asked && self.wanted.watched.is_some() && !self.wanted.desired.objects.is_empty() {
+            // Not every service tells of its changes: what it does not tell is read now.
+            self.wanted.watched = None;
+            self.effects.push(Effect::Watch { generation: self.wanted.generation, interest: self.interest() });
+        }
+        let Some(run) = self.runs.get_mut(&job) else { return };
         if let Some(plan) = run.held.take() {
             run.stage = Stage::Planning;
             self.planned(job, &plan, now);
@@ -504,9 +511,9 @@ impl Core {
         for id in &scope {
             self.settle_account(id, run, stopped.is_none());
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
-            let known = backends(&self.wanted.desired, id, &self.inventory)
-                .iter()
-                .all(|plugin| self.view.observed.is_connected(plugin));
+            let away = object_away(&self.view.observed, id);
+            let mut standing_on = backends(&self.wanted.desired, id, &self.inventory).iter();
+            let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
             if !(known && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
                 let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
@@ -514,6 +521,7 @@ impl Core {
                     .map(|(_, reason, message, _)| (reason, message))
                     .or(assessment.blocked)
                     .or(assessment.health)
+                    .or(away)
                     .unwrap_or((if known { Reason::Differs } else { Reason::BackendAway }, String::new()));
                 bad.push((id.clone(), why));
             }

@@ -62,9 +62,10 @@ impl Core {
         self.view.plugins.insert(plugin, Arc::new(facts));
     }
 
-    /// The state of a backend. Without Proxmox VE lxc has none of its own: containers are known as far as systemd is.
+    /// The state of a backend. Without a runtime that has an API lxc has none of its own: containers are known as far as
+    /// systemd is.
     fn backend(&mut self, plugin: &'static str, backend: Backend) {
-        let derived = matches!(self.inventory.hand, Hand::Systemd);
+        let derived = matches!(self.inventory.hand, Hand::Systemd) && !self.settings.has_runtime;
         if plugin == "systemd" && derived && self.backings.contains_key("lxc") {
             let joined = Backend { version: String::new(), ..backend.clone() };
             self.take_backend("lxc", joined);
@@ -194,6 +195,8 @@ impl Core {
                 changed
             }
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
+            Change::Object(name, facts) => put(&mut observed.objects, name, facts),
+            Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
             Change::Guest(name, facts) => {
                 if put(&mut observed.guests, name, facts) {
                     self.guest_changed(id);
@@ -295,7 +298,7 @@ impl Core {
 
     /// The container units, found or declared, that a unit's change concerns.
     pub(super) fn container_unit(&self, id: &Name) -> Name {
-        container_unit(id, &self.view.observed, &self.inventory)
+        container_unit(&self.wanted.desired, id, &self.view.observed, &self.inventory)
     }
 
     /// Whether that resource is observed to be there.
@@ -312,6 +315,7 @@ impl Core {
             Kind::Bridge => observed.bridges.contains_key(&id.name),
             Kind::Port => observed.ports.contains_key(&id.name),
             Kind::Container => observed.containers.contains_key(&id.name),
+            Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }
     }
 }

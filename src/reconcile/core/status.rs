@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Core, Failure};
 use crate::{
     model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
-    plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
+    plan::{Assessment, OWNER_KEY, assess, backends, object_away, waits_for},
 };
 
 impl Core {
@@ -20,7 +20,7 @@ impl Core {
         let declared = self.wanted.desired.common(id).is_some();
         let present = self.is_present(id);
         // Units show on the tree only where they are declared: there are hundreds on any machine.
-        if !declared && (!present || id.kind == Kind::Unit) {
+        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Object)) {
             let old = self.view.resources.remove(id);
             self.count(old.as_deref(), false);
             return;
@@ -88,7 +88,7 @@ impl Core {
 
     /// Why a resource's backend cannot be believed, if so.
     fn away(&self, id: &ResourceId) -> Option<(Reason, String)> {
-        self.backend_away(id).or_else(|| self.node_away(id))
+        self.backend_away(id).or_else(|| self.node_away(id)).or_else(|| object_away(&self.view.observed, id))
     }
 
     /// Why the node of a container cannot be believed, if so: its own containers are unknown, and no others.
@@ -181,7 +181,7 @@ impl Core {
         let ids = match id.kind {
             Kind::Bridge => observed.bridges.get(&id.name).map(|bridge| &bridge.external_ids),
             Kind::Port => observed.ports.get(&id.name).map(|port| &port.external_ids),
-            Kind::Container | Kind::Unit => None,
+            Kind::Container | Kind::Unit | Kind::Object => None,
         };
         ids.is_some_and(|ids| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id))
     }
@@ -217,6 +217,7 @@ impl Core {
             ("systemd", observed.units.len()),
             ("ovsdb", observed.bridges.len() + observed.ports.len()),
             ("lxc", observed.containers.len()),
+            ("dbus", observed.objects.len()),
         ];
         for (plugin, size) in sizes {
             let size = u32::try_from(size).unwrap_or(u32::MAX);

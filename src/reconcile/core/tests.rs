@@ -17,6 +17,7 @@ use crate::{
     reconcile::{CoreError, LifecycleVerb},
 };
 
+mod objects;
 mod races;
 
 const MACHINE: &str = "0123456789abcdef0123456789abcdef";
@@ -42,13 +43,18 @@ impl Sim {
         let inventory = Inventory {
             machine_id: MACHINE.to_owned(),
             protected_units: vec![],
+            protected_calls: Vec::new(),
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
             reload_owed: false,
             hand: crate::plan::Hand::default(),
         };
-        let core =
-            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc"]);
+        let core = Core::new(
+            Settings::default(),
+            inventory,
+            Join::new(Patterns::default()),
+            &["systemd", "ovsdb", "lxc", "dbus"],
+        );
         let mut sim = Self {
             core,
             world,
@@ -62,7 +68,7 @@ impl Sim {
             generation: 0,
             document: Arc::default(),
         };
-        for plugin in ["systemd", "ovsdb"] {
+        for plugin in ["systemd", "ovsdb", "dbus"] {
             sim.connect(plugin);
         }
         sim.pump();
@@ -75,7 +81,11 @@ impl Sim {
     }
 
     fn connect(&mut self, plugin: &'static str) {
-        let facts = if plugin == "systemd" { self.world.systemd(self.asked.clone()) } else { self.world.ovsdb() };
+        let facts = match plugin {
+            "systemd" => self.world.systemd(self.asked.clone()),
+            "ovsdb" => self.world.ovsdb(),
+            _ => self.world.dbus(),
+        };
         self.core.plugin_event(plugin, PluginEvent::Reset(facts), self.now);
         self.backend(plugin, BackendStatus::Connected);
     }
@@ -91,6 +101,8 @@ impl Sim {
         self.core.plugin_event("systemd", PluginEvent::Reset(facts), self.now);
         let facts = self.world.ovsdb();
         self.core.plugin_event("ovsdb", PluginEvent::Reset(facts), self.now);
+        let facts = self.world.dbus();
+        self.core.plugin_event("dbus", PluginEvent::Changes(facts), self.now);
     }
 
     fn pump(&mut self) {
