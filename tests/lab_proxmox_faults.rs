@@ -343,7 +343,7 @@ fn one_node_offline_degrades_that_node_alone() {
     set(&lab, &document(&[entry(101), far.clone()]), "done");
     pve.fault(&Fault::NodeOffline("far"));
     lab.until(&container(201), RESOURCE, "Status", |status| status == "unknown");
-    stands(&lab, 201, "unknown", "NodeAway", "far");
+    stands(&lab, 201, "unknown", "NodeAway", "No route to host");
     assert_eq!(lab.get(&container(201), CONTAINER, "Memory"), 512_u64 << 20, "the last that is known");
     stands(&lab, 101, "in-sync", "", "");
     assert_eq!(lab.get(LXC, PLUGIN, "Status"), "connected");
