@@ -72,6 +72,8 @@ impl Step {
         match (&self.action, &self.blocked) {
             (Action::Nothing, Some((_, message))) => format!("{what}: {message}"),
             (Action::ReloadSystemd, _) => "let systemd read its unit files again".to_owned(),
+            // Whoever waits for it, it is the template that is fetched.
+            (Action::Template(name, _), None) => format!("fetch template {name}"),
             (action, blocked) => {
                 // The word names the kind again: `add-port` is `add` of a port.
                 let word = action.as_str();

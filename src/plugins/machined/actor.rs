@@ -75,8 +75,8 @@ pub(super) struct Actor {
     /// The model knows what is there on this connection.
     told: bool,
     backend: Option<Backend>,
-    /// Why links of a machine could not be set up, said once.
-    complained: BTreeMap<u32, String>,
+    /// Why links could not be set up, said once.
+    complained: BTreeMap<String, String>,
 }
 
 /// Nobody wants anything of the actor any more.
@@ -308,16 +308,16 @@ impl Actor {
 
     /// Open vSwitch forwards nothing through a device that is down, and systemd-nspawn sets none up.
     fn set_links_up(&mut self) {
-        let links: Vec<(String, Vec<u32>)> =
-            self.mirror.links().into_iter().map(|(name, links)| (name.to_owned(), links.to_vec())).collect();
-        self.complained.retain(|index, _| links.iter().any(|(_, links)| links.contains(index)));
-        for (name, links) in links {
-            for index in links {
-                let Err(error) = link_up(index) else { continue };
-                let said = error.to_string();
-                if self.complained.insert(index, said.clone()).as_ref() != Some(&said) {
-                    tracing::warn!(container = name, index, %error, "the host side of a network cannot be set up");
-                }
+        let links = self.mirror.links();
+        self.complained.retain(|link, _| links.contains_key(link));
+        for (link, container) in links {
+            let Err(error) = link_up(&link) else {
+                self.complained.remove(&link);
+                continue;
+            };
+            let said = error.to_string();
+            if self.complained.insert(link.clone(), said.clone()).as_ref() != Some(&said) {
+                tracing::warn!(container, link, %error, "the host side of a network cannot be set up");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zbus::{Connection, DynamicType, Message};
+use zbus::{Connection, DBusError as _, DynamicType, Message};
 
 /// systemd-machined: images and the machines that run.
 pub(super) const MACHINED: &str = "org.freedesktop.machine1";
@@ -99,16 +99,22 @@ impl CallError {
 
     /// Of a call of that service.
     fn of(error: &zbus::Error, service: &'static str) -> Self {
-        let zbus::Error::MethodError(name, text, _) = error else {
-            return match error {
-                zbus::Error::InputOutput(_) | zbus::Error::Handshake(_) => {
-                    Self::Away(format!("the bus is out of reach: {error}"))
-                }
-                other => Self::Malformed(other.to_string()),
-            };
+        let (name, text) = match error {
+            zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone().unwrap_or_default()),
+            // So zbus has those of D-Bus itself.
+            zbus::Error::FDO(error) => (error.name().to_string(), error.description().unwrap_or_default().to_owned()),
+            zbus::Error::InputOutput(_) | zbus::Error::Handshake(_) => {
+                return Self::Away(format!("the bus is out of reach: {error}"));
+            }
+            other => return Self::Malformed(other.to_string()),
         };
-        let message = text.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_string());
-        match name.as_str() {
+        Self::refused(&name, &text, service)
+    }
+
+    /// Of an error with that name and text, in answer to a call of that service.
+    fn refused(name: &str, text: &str, service: &'static str) -> Self {
+        let message = if text.is_empty() { name.to_owned() } else { text.to_owned() };
+        match name {
             "org.freedesktop.DBus.Error.ServiceUnknown"
             | "org.freedesktop.systemd1.NoSuchUnit"
             | "org.freedesktop.DBus.Error.Spawn.ServiceNotFound" => Self::NotInstalled(service),
@@ -162,4 +168,29 @@ pub(super) async fn importd<B: serde::Serialize + DynamicType + Sync>(
     body: &B,
 ) -> Result<Message, CallError> {
     call(connection, (IMPORTD, IMPORTD_PATH, IMPORTD_MANAGER), member, body, SHORT).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors as systemd 252 and the buses give them.
+    #[test]
+    fn errors_are_told_apart() {
+        let of = |name: &str, text: &str| CallError::refused(name, text, MACHINED);
+        assert!(of("org.freedesktop.DBus.Error.FileExists", "File exists").is_taken());
+        assert!(of("org.freedesktop.machine1.NoSuchImage", "No image 'x' known").is_unknown());
+        let busy = of("System.Error.EBUSY", "Device or resource busy");
+        assert!(busy.is_busy() && busy.may_retry());
+        let missing = of("org.freedesktop.DBus.Error.ServiceUnknown", "The name is not activatable");
+        assert_eq!(missing, CallError::NotInstalled(MACHINED));
+        assert!(!missing.may_retry() && of("org.freedesktop.DBus.Error.NoReply", "").may_retry());
+        assert!(!of("org.freedesktop.DBus.Error.NotSupported", "Operation not supported").may_retry());
+    }
+
+    #[test]
+    fn an_error_of_dbus_itself_has_its_name() {
+        let error = zbus::Error::FDO(Box::new(zbus::fdo::Error::FileExists("File exists".to_owned())));
+        assert!(CallError::of(&error, MACHINED).is_taken());
+    }
 }

@@ -16,33 +16,43 @@ const REQUEST_AND_ACK: u16 = 1 | 4;
 const ERROR: u16 = 2;
 /// `IFF_UP`.
 const UP: u32 = 1;
-/// Length of the request: `struct nlmsghdr` and `struct ifinfomsg`.
-const LENGTH: u32 = 32;
+/// `IFLA_IFNAME`.
+const NAME: u16 = 3;
+/// Length of `struct nlmsghdr` and `struct ifinfomsg`.
+const HEADERS: usize = 32;
+/// Length of an attribute's header, `struct rtattr`.
+const ATTRIBUTE: usize = 4;
 
-/// Sets the device of that index up. One that is up stays so.
-pub(super) fn link_up(index: u32) -> io::Result<()> {
+/// Sets the device of that name up. One that is up stays so.
+pub(super) fn link_up(name: &str) -> io::Result<()> {
     // An unconnected socket of this family speaks to the kernel.
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
-    send(&socket, &request(index)?, SendFlags::empty())?;
+    send(&socket, &request(name)?, SendFlags::empty())?;
     let mut buffer = [0; 256];
     let (answer, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
     outcome(buffer.get(..answer).unwrap_or_default())
 }
 
-/// The message: header, then which device, which flags, and which of them to touch.
-fn request(index: u32) -> io::Result<Vec<u8>> {
-    let index = i32::try_from(index).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut out = Vec::with_capacity(32);
-    out.extend(LENGTH.to_ne_bytes());
+/// The message: header, which flags and which of them to touch, and of which device.
+fn request(name: &str) -> io::Result<Vec<u8>> {
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    // With the zero that ends it; the message is filled up to whole words.
+    let attribute = ATTRIBUTE + name.len() + 1;
+    let length = HEADERS + attribute.next_multiple_of(4);
+    let mut out = Vec::with_capacity(length);
+    out.extend(u32::try_from(length).map_err(too_long)?.to_ne_bytes());
     out.extend(NEW_LINK.to_ne_bytes());
     out.extend(REQUEST_AND_ACK.to_ne_bytes());
     // Sequence number and sender: the one request of a socket of its own.
     out.extend([0; 8]);
-    // Any family, a byte of nothing, any kind of device.
-    out.extend([0; 4]);
-    out.extend(index.to_ne_bytes());
+    // Any family, a byte of nothing, any kind of device, and no index: the name tells which.
+    out.extend([0; 8]);
     out.extend(UP.to_ne_bytes());
     out.extend(UP.to_ne_bytes());
+    out.extend(u16::try_from(attribute).map_err(too_long)?.to_ne_bytes());
+    out.extend(NAME.to_ne_bytes());
+    out.extend(name.as_bytes());
+    out.resize(length, 0);
     Ok(out)
 }
 
@@ -64,11 +74,12 @@ mod tests {
 
     #[test]
     fn the_kernel_understands_the_request() {
-        // Nobody has a device of that number; whoever may not set devices up hears of that first.
-        let error = link_up(0x7fff_fff0).unwrap_err();
-        let (no_device, not_permitted) = (19, 1);
-        assert!([no_device, not_permitted].map(Some).contains(&error.raw_os_error()), "{error}");
-        link_up(u32::MAX).unwrap_err();
+        // Whoever may not set devices up hears of that first. (The loopback device is up on any machine.)
+        let (no_device, not_permitted) = (Some(19), Some(1));
+        let error = link_up("nobody-has-this").unwrap_err();
+        assert!([no_device, not_permitted].contains(&error.raw_os_error()), "{error}");
+        let lo = link_up("lo").map_err(|error| error.raw_os_error());
+        assert!(matches!(lo, Ok(()) | Err(Some(1))), "{lo:?}");
     }
 
     #[test]

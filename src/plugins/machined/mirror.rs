@@ -63,14 +63,15 @@ impl Mirror {
         self.changes()
     }
 
-    /// Host sides of the networks of machines that run with settings of op-dbus's: indices, by machine.
-    pub(super) fn links(&self) -> BTreeMap<&str, &[u32]> {
-        let ours = |name: &str| {
-            let found = self.world.settings.get(name);
-            matches!(found, Some(Found::Ours { settings, .. }) if settings.links.is_some())
+    /// Host sides of the networks of machines that run with settings of op-dbus's, and the machine. (What
+    /// systemd-machined says of a machine's networks lacks those of settings files.)
+    pub(super) fn links(&self) -> BTreeMap<String, String> {
+        let links = |name: &String| match self.world.settings.get(name) {
+            Some(Found::Ours { settings, .. }) => settings.links.iter().flat_map(BTreeMap::values).cloned().collect(),
+            _ => Vec::new(),
         };
-        let machines = self.world.machines.iter().filter(|(name, _)| ours(name));
-        machines.map(|(name, machine)| (name.as_str(), machine.links.as_slice())).collect()
+        let machines = self.world.machines.keys();
+        machines.flat_map(|name| links(name).into_iter().map(move |link| (link, name.clone()))).collect()
     }
 }
 
@@ -161,7 +162,7 @@ mod tests {
     }
 
     fn running(since_usec: u64) -> Machine {
-        Machine { unit: "systemd-nspawn@web.service".to_owned(), since_usec, links: vec![7] }
+        Machine { unit: "systemd-nspawn@web.service".to_owned(), since_usec }
     }
 
     #[test]
@@ -212,6 +213,6 @@ mod tests {
         let links = Some([("eth0".to_owned(), "ve-web".to_owned())].into());
         world.settings.insert("web".to_owned(), ours(Settings { links, ..Settings::default() }, 0));
         mirror.take(world);
-        assert_eq!(mirror.links(), [("web", &[7][..])].into());
+        assert_eq!(mirror.links(), [("ve-web".to_owned(), "web".to_owned())].into());
     }
 }

@@ -48,8 +48,6 @@ pub(super) struct Machine {
     pub(super) unit: String,
     /// When it was started, CLOCK_REALTIME microseconds.
     pub(super) since_usec: u64,
-    /// Indices of the host sides of its networks.
-    pub(super) links: Vec<u32>,
 }
 
 type ListedImage<'a> = (&'a str, &'a str, bool, u64, u64, u64, ObjectPath<'a>);
@@ -110,16 +108,5 @@ async fn machine(connection: &Connection, path: &str) -> Result<Machine, CallErr
         Some(Variant::U64(usec)) => *usec,
         _ => 0,
     };
-    let links = match property("NetworkInterfaces") {
-        Some(Variant::Array(links)) => links.inner().iter().filter_map(index).collect(),
-        _ => Vec::new(),
-    };
-    Ok(Machine { unit, since_usec, links })
-}
-
-fn index(value: &Variant<'_>) -> Option<u32> {
-    match value {
-        Variant::I32(index) => u32::try_from(*index).ok().filter(|index| *index > 0),
-        _ => None,
-    }
+    Ok(Machine { unit, since_usec })
 }

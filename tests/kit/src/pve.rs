@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Lab, PveSchema};
+use crate::{Lab, PATIENCE, PveSchema};
 
 /// The unit it runs as.
 const SERVICE: &str = "lab-pve.service";
@@ -122,6 +122,7 @@ impl Pve {
             &PORT.to_string(),
         ]);
         let control = UnixStream::connect(Path::new(FOLDER).join("control")).expect("its control socket");
+        control.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let pve = Self { control: Mutex::new(BufReader::new(control)) };
         pve.tell("token", json!({ "id": TOKEN_ID, "secret": TOKEN_SECRET }));
         pve
@@ -214,7 +215,7 @@ impl Pve {
         let mut control = self.control.lock().expect("no other call failed");
         writeln!(control.get_mut(), "{more}").expect("it listens");
         let mut line = String::new();
-        control.read_line(&mut line).expect("it answers");
+        control.read_line(&mut line).unwrap_or_else(|error| panic!("{more} is not answered: {error}"));
         let mut answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
         assert!(answer["error"].is_null(), "{more}: {}", answer["error"]);
         answer["ok"].take()

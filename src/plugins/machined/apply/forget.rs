@@ -32,7 +32,7 @@ pub(super) async fn forget_unit(connection: &Connection, id: &str) -> Result<boo
         tracing::warn!(unit, "somebody's own drop-ins are there: what was set on the unit is left with them");
         return Ok(false);
     }
-    call(connection, MANAGER, "RevertUnitFiles", &[unit.as_str()], SHORT).await?;
+    call(connection, MANAGER, "RevertUnitFiles", &(&[unit.as_str()][..],), SHORT).await?;
     call(connection, MANAGER, "Reload", &(), SHORT * 4).await?;
     Ok(true)
 }

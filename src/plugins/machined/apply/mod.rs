@@ -122,16 +122,6 @@ async fn single(context: Context, step: Arc<Step>, report: Report) -> (StepId, b
         (None, Action::Template(name, TemplateOp::Fetch(spec))) => fetch::fetch(&context, name, spec, &report).await,
         (None, action) => unknown(action),
     };
-    tracing::info!(
-        action = step.action.as_str(),
-        subject = %step.subject,
-        result = %outcome.state,
-        wrote = outcome.wrote,
-        "{}{}{}",
-        step.summary(),
-        if outcome.message.is_empty() { "" } else { ": " },
-        outcome.message
-    );
     let succeeded = outcome.state == StepState::Done;
     report.send(outcome);
     (step.id, succeeded)
