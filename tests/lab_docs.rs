@@ -277,7 +277,7 @@ fn the_operations() {
 
 #[test]
 fn the_objects() {
-    document("docs/objects.md");
+    document("docs/objects.md", Installed::Before);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn the_clients() {
 
 #[test]
 fn the_containers_of_machined() {
-    document("docs/machined.md");
+    document("docs/machined.md", Installed::Before);
 }
 
 /// Every document that shows commands is among those above.

@@ -22,7 +22,6 @@ fn inventory() -> Inventory {
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
-        protected_calls: Vec::new(),
         hand: Hand::Proxmox { node: "pve1".to_owned() },
     }
 }
