@@ -82,7 +82,7 @@ fn reason(plan: &Plan) -> Option<Reason> {
     plan.steps.iter().find_map(|step| step.blocked.as_ref().map(|(reason, _)| *reason))
 }
 
-fn entry(settings: Json) -> Json {
+fn entry(settings: &Json) -> Json {
     let mut entry = json!({"id": "100"});
     entry.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     json!({"lxc": {"containers": [entry]}})
@@ -112,11 +112,11 @@ fn its_ports_are_never_written_in_open_vswitch() {
     let plan = planned(&ports(json!({"external_ids": {"a": "b"}})), &world(guest()));
     assert_eq!(reason(&plan), Some(Reason::NotSupported));
     // The short form, on another bridge.
-    let plan = planned(&entry(json!({"veth": "veth100", "bridge": "br1"})), &world(guest()));
+    let plan = planned(&entry(&json!({"veth": "veth100", "bridge": "br1"})), &world(guest()));
     assert_eq!(reason(&plan), Some(Reason::BridgeMissing));
     let mut observed = world(guest());
     observed.bridges.insert("br1".into(), Arc::default());
-    let plan = planned(&entry(json!({"veth": "veth100", "bridge": "br1"})), &observed);
+    let plan = planned(&entry(&json!({"veth": "veth100", "bridge": "br1"})), &observed);
     assert_eq!(words(&plan), ["set-container"]);
 }
 
@@ -147,17 +147,17 @@ fn what_cannot_be_is_said_with_its_reason() {
     };
     let template = json!({"template": "local:vztmpl/a.tar.zst"});
     for (facts, document, expected) in [
-        (with(&|facts| facts.is_remote = true), entry(json!({"memory_mib": 600})), Reason::NotSupported),
-        (with(&|facts| facts.is_machine = true), entry(json!({"memory_mib": 600})), Reason::IdTaken),
-        (with(&|facts| facts.lock = "backup".to_owned()), entry(json!({"memory_mib": 600})), Reason::Locked),
+        (with(&|facts| facts.is_remote = true), entry(&json!({"memory_mib": 600})), Reason::NotSupported),
+        (with(&|facts| facts.is_machine = true), entry(&json!({"memory_mib": 600})), Reason::IdTaken),
+        (with(&|facts| facts.lock = "backup".to_owned()), entry(&json!({"memory_mib": 600})), Reason::Locked),
         (
             with(&|facts| facts.away = "No route to host".to_owned()),
-            entry(json!({"memory_mib": 600})),
+            entry(&json!({"memory_mib": 600})),
             Reason::NodeAway,
         ),
-        (guest(), entry(json!({"from": {"template": "a:b", "unprivileged": false}})), Reason::Immutable),
-        (guest(), entry(json!({"from": {"template": "a:b", "size_gib": 4}})), Reason::CannotShrink),
-        (guest(), entry(json!({"features": {"fuse": true}})), Reason::NotPermitted),
+        (guest(), entry(&json!({"from": {"template": "a:b", "unprivileged": false}})), Reason::Immutable),
+        (guest(), entry(&json!({"from": {"template": "a:b", "size_gib": 4}})), Reason::CannotShrink),
+        (guest(), entry(&json!({"features": {"fuse": true}})), Reason::NotPermitted),
         (guest(), json!({"lxc": {"containers": [{"id": "101", "running": true}]}}), Reason::ContainerNotFound),
         (guest(), json!({"lxc": {"containers": [{"id": "101", "from": template, "node": "pve9"}]}}), Reason::NodeAway),
     ] {
@@ -167,7 +167,7 @@ fn what_cannot_be_is_said_with_its_reason() {
         let settings = GuestSettings { protection: true, ..(**facts.settings.as_ref().unwrap()).clone() };
         facts.settings = Some(Arc::new(settings));
     });
-    assert_eq!(reason(&planned(&entry(json!({"ensure": "absent"})), &world(protected))), Some(Reason::Protected));
+    assert_eq!(reason(&planned(&entry(&json!({"ensure": "absent"})), &world(protected))), Some(Reason::Protected));
 }
 
 #[test]
@@ -177,11 +177,11 @@ fn a_change_that_waits_is_pending_unless_the_document_lets_it_restart() {
         GuestSettings { pending: ["nameserver".to_owned()].into(), ..(**facts.settings.as_ref().unwrap()).clone() };
     facts.settings = Some(Arc::new(settings));
     let observed = world(facts);
-    let document = desired(&entry(json!({"memory_mib": 512})));
+    let document = desired(&entry(&json!({"memory_mib": 512})));
     let assessment = assess(&document, &ResourceId::container("100"), &observed, &inventory());
     assert_eq!(assessment.blocked.as_ref().map(|(reason, _)| *reason), Some(Reason::RestartNeeded));
     assert!(assessment.is_by_rights() && !assessment.in_sync());
-    assert_eq!(words(&planned(&entry(json!({"memory_mib": 512, "restart": true})), &observed)), ["restart"]);
+    assert_eq!(words(&planned(&entry(&json!({"memory_mib": 512, "restart": true})), &observed)), ["restart"]);
 }
 
 #[test]
