@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Lab, PATIENCE, PveSchema};
+use crate::{Lab, PATIENCE, PveSchema, machine::CONFIG};
 
 /// The unit it runs as.
 const SERVICE: &str = "lab-pve.service";
@@ -168,8 +168,12 @@ impl Pve {
         let quoted = |text: &str| format!("\"{text}\"");
         let (url, node, token) = (quoted(&self.url()), quoted(NODE), quoted(TOKEN_FILE));
         let ca = quoted(&self.ca_file().to_string_lossy());
-        let own = [("url", &*url), ("node", &node), ("token_file", &token), ("ca_file", &ca)];
-        lab.configure(&[&own[..], keys].concat());
+        // Examples have no default, and are not shown as one.
+        let config = fs::read_to_string(CONFIG).expect("the configuration is installed");
+        assert!(config.contains("\n[proxmox]\n"), "the configuration has a section for Proxmox VE");
+        let own = format!("\n[proxmox]\nurl = {url}\nnode = {node}\ntoken_file = {token}\nca_file = {ca}\n");
+        fs::write(CONFIG, config.replacen("\n[proxmox]\n", &own, 1)).expect("a file");
+        lab.configure(keys);
     }
 
     /// Holds every request so far against the API's schema.
