@@ -4,6 +4,7 @@
   rustPlatform,
   coreutils,
   dbus,
+  mandoc,
   openvswitch,
 }:
 let
@@ -26,11 +27,13 @@ rustPlatform.buildRustPackage {
   };
   cargoLock.lockFile = ../Cargo.lock;
 
-  # Private buses and databases of the tests.
+  # Private buses and databases of the tests, and what reads the manual.
   nativeCheckInputs = [
     dbus
+    mandoc
     openvswitch
   ];
+  OPDBUS_TEST_OVSSCHEMA = "${openvswitch}/share/openvswitch/vswitch.ovsschema";
 
   postInstall = ''
     mv "$out/bin/op-dbus" op-dbus

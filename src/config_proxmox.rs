@@ -54,10 +54,14 @@ impl TryFrom<Written> for Proxmox {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Some(url) = written.url.clone() else {
-            return if written == Written::default() {
-                Ok(Self(None))
-            } else {
+            // Bounds alone reach nobody.
+            let texts = [&written.node, &written.token_credential, &written.fingerprint];
+            let paths = [&written.token_file, &written.ca_file];
+            let says = texts.iter().any(|text| text.is_some()) || paths.iter().any(|path| path.is_some());
+            return if says || written.insecure {
                 Err("url is missing: without it there is no Proxmox VE to reach".to_owned())
+            } else {
+                Ok(Self(None))
             };
         };
         if !url.starts_with("https://") || url.contains(['?', '#', ' ', '@']) {

@@ -100,7 +100,8 @@ fn it_is_installed_upgraded_removed_and_purged() {
     lab.until("/org/opdbus/port/deb0", "org.opdbus.Resource", "InSync", |value| *value == true);
     assert_eq!(lab.ovs(&["get", "Open_vSwitch", ".", "next_cfg"]), written);
     assert_eq!(fs::read_to_string(CONFIG).unwrap(), config);
-    assert_eq!(lab.run(&["dpkg-query", "--show", "--showformat=${Version}", "op-dbus"]), "0.1.0-2");
+    let version = lab.run(&["dpkg-query", "--show", "--showformat=${Version}", "op-dbus"]);
+    assert_eq!(version, concat!(env!("CARGO_PKG_VERSION"), "-2"));
 
     // Removed: it has gone from the bus, what it looked after and what it remembers have not.
     lab.run(&["apt-get", "remove", "--yes", "op-dbus"]);

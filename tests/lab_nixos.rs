@@ -98,7 +98,7 @@ fn the_package_is_of_this_version_and_builds_from_this_checkout() {
     let Some(lab) = Lab::enter() else { return };
     let expression = format!(
         "import {CHECKOUT}/nix/package.nix {{ lib = import {CHECKOUT}/tests/nix/lib.nix; coreutils = \"/usr\"; \
-         dbus = null; openvswitch = null; rustPlatform.buildRustPackage = package: {{ \
+         dbus = null; mandoc = null; openvswitch = null; rustPlatform.buildRustPackage = package: {{ \
          inherit (package) version meta; lock = builtins.pathExists package.cargoLock.lockFile; \
          inherit (package) postInstall; }}; }}"
     );
@@ -383,6 +383,21 @@ fn the_tests_machine_and_the_template_are_sound() {
 
     let template = nix.value("[ ./nix/gateway-template.nix ]", "networking.nat");
     assert_eq!(template["externalInterface"], "eth0");
+}
+
+/// The template is a part of the host's configuration, and so is the container that is made from it.
+#[test]
+fn the_gateway_is_declared_from_its_template() {
+    let Some(_lab) = Lab::enter() else { return };
+    let nix = Nix::new();
+    let modules = "[ ./nix/module.nix ./nix/gateway.nix { services.op-dbus.enable = true; } ]";
+    let lxc = nix.value(modules, "services.op-dbus.stateConfig")["lxc"].take();
+    let template = &lxc["templates"][0];
+    let file = template["file"].as_str().unwrap();
+    assert!(file.starts_with(&nix.path("store")) && file.ends_with(".tar.xz"), "{file}");
+    let volume = format!("{}:vztmpl/{}", template["storage"].as_str().unwrap(), template["name"].as_str().unwrap());
+    assert_eq!(lxc["containers"][0]["from"]["template"], volume);
+    assert!(nix.value(modules, "services.op-dbus.settings")["proxmox"]["token_credential"].is_string());
 }
 
 /// docs/nixos.md has every option, and shows what a build prints.

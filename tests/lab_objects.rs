@@ -261,10 +261,12 @@ mod misbehaving {
         let Some(lab) = Lab::enter() else { return };
         let service = start(&lab);
         let document = odd(json!({ "properties": {
-            "Text": "b", "Count": 7, "Fixed": { "value": "new", "set": { "method": "SetFixed", "args": ["$value", false] } } } }));
+            "Text": "b", "Count": 7, "Fixed": { "value": "new", "set": { "method": "SetFixed", "args": ["$value", false], "wait_for": "signal" } } } }));
         assert_eq!(lab.set_desired_state(&document).1, "done");
         assert_eq!(shown(&lab, "x"), json!({ "Text": "b", "Count": 7, "Fixed": "new" }));
         assert_eq!(service.called("SetFixed"), 1);
+        // Whatever the signals of the job's own changes had read again, has been read when the next job has looked.
+        assert_eq!(lab.set_desired_state(&document).1, "unchanged");
         // A signal alone brings the new value: nothing is read.
         let read = service.called("GetAll");
         service.set("Text", value("c"));

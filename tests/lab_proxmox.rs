@@ -104,15 +104,14 @@ fn enter() -> Option<(Lab, Fake)> {
     lab.install_afresh(BINARY, None);
     fs::write("/etc/op-dbus/proxmox.token", format!("{TOKEN}\n")).unwrap();
     fs::set_permissions("/etc/op-dbus/proxmox.token", fs::Permissions::from_mode(0o600)).unwrap();
-    lab.configure(&[
-        ("hold_down_ms", "500"),
-        ("url", &format!("\"https://{HOST}:{PORT}\"")),
-        ("node", "\"pve1\""),
-        ("token_file", "\"/etc/op-dbus/proxmox.token\""),
-        ("fingerprint", &format!("\"{}\"", fingerprint())),
-        ("poll_ms", "500"),
-        ("sweep_ms", "1000"),
-    ]);
+    let config = fs::read_to_string("/etc/op-dbus/op-dbus.toml").unwrap();
+    let reached = format!(
+        "[proxmox]\nurl = \"https://{HOST}:{PORT}\"\nnode = \"pve1\"\ntoken_file = \"/etc/op-dbus/proxmox.token\"\n\
+         fingerprint = \"{}\"\n",
+        fingerprint()
+    );
+    fs::write("/etc/op-dbus/op-dbus.toml", config.replace("[proxmox]\n", &reached)).unwrap();
+    lab.configure(&[("hold_down_ms", "500"), ("poll_ms", "500"), ("sweep_ms", "1000")]);
     lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
     fake.tell(&json!(["calls"]));
     Some((lab, fake))

@@ -349,8 +349,7 @@ fn calls(document: &Document) -> Vec<Call> {
 #[test]
 fn every_request_of_a_taken_document_is_one_that_proxmox_ve_takes() {
     let Some(schema) = PveSchema::load() else { return };
-    let mut rules = Rules::default();
-    rules.proxmox = true;
+    let rules = Rules { proxmox: true, ..Rules::default() };
     let mut runner = TestRunner::new(Config { cases: DOCUMENTS, failure_persistence: None, ..Config::default() });
     let (mut taken, mut made) = (0, 0);
     // Not the first fault alone, shrunk, but each kind of fault once, with the call that has it.

@@ -50,7 +50,7 @@ pub(crate) enum CoreRequest {
     ExportState {
         /// Plugins; none = all.
         plugins: Vec<String>,
-        /// Every unit with an [Install], too.
+        /// Every unit with an `[Install]`, too.
         all_units: bool,
     },
     /// `Job.Cancel`.

@@ -1,4 +1,4 @@
-//! Values as the bus carries them, borrowed from the snapshot: no [`zbus::Variant`] is built to send one.
+//! Values as the bus carries them, borrowed from the snapshot: no [`zbus::Variant`](enum@zbus::Variant) is built to send one.
 
 use std::{
     borrow::Cow,

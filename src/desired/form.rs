@@ -1,4 +1,4 @@
-//! The document as it is written: what [`super::spell`] writes and [`super::schema`] describes.
+//! The document as it is written: what [`super::spell()`] writes and [`super::schema()`] describes.
 //!
 //! The texts on the fields are the texts of the schema, and so of the document's reference.
 

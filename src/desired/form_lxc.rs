@@ -161,7 +161,7 @@ pub(super) struct SourceForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     full: Option<bool>,
-    /// The storage of its root file system; the template's own where it is not said.
+    /// The storage of its root file system; the runtime's default where it is not said (Proxmox VE's is `local`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "storage")]
     storage: Option<&'d str>,

@@ -27,7 +27,7 @@ pub(super) const MAX_PATH: usize = 4096;
 const UNIT_TYPES: [&str; 11] =
     ["service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope"];
 
-/// [`unit`], as a pattern.
+/// [`unit()`], as a pattern.
 pub(super) const UNIT_PATTERN: &str = r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\@-]+)?\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$";
 
 /// Characters of a bridge's, port's or device's name, as a pattern.

@@ -52,7 +52,7 @@ pub struct UnitFacts {
     pub condition_unmet: bool,
     /// `FragmentPath`; a unit whose file lies in /etc cannot be masked.
     pub fragment_path: String,
-    /// The unit file has an [Install] section that enables it (false for `static`).
+    /// The unit file has an `[Install]` section that enables it (false for `static`).
     pub has_install: bool,
     /// Active units that would start it again: sockets, timers, paths (`TriggeredBy`, those that are active).
     pub active_triggers: Vec<String>,

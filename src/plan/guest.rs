@@ -44,12 +44,20 @@ pub(super) fn assess_guest(
             out.differences.push(Difference::new("ensure", "present", "absent"));
             out.block(Reason::IdTaken, format!("{id} is the number of a virtual machine: give the container another"));
         }
+        (Ensure::Present, Some(facts)) if is_half_made(spec, facts) => {
+            assess_missing(&mut out, doc, id, spec, observed, inventory);
+        }
         (Ensure::Present, Some(facts)) => assess_present(&mut out, doc, id, spec, facts, observed),
     }
     if let Some(facts) = facts.filter(|facts| !facts.is_machine) {
         block_away(&mut out, facts);
     }
     out
+}
+
+/// Whether it is being made, by an op-dbus that has ended since as like as not: making it takes that up where it is.
+fn is_half_made(spec: &ContainerSpec, facts: &GuestFacts) -> bool {
+    spec.from.is_some() && facts.lock == "create"
 }
 
 /// Why nothing can be said, or done, of a guest whose node is away; it blocks whatever differs.
@@ -382,7 +390,7 @@ pub(super) fn guest_actions(
         all.iter().filter(|difference| test(&difference.field)).cloned().collect()
     };
     let shared = || Arc::new(spec.clone());
-    let facts = observed.guests.get(id).filter(|facts| !facts.is_machine);
+    let facts = observed.guests.get(id).filter(|facts| !facts.is_machine && !is_half_made(spec, facts));
     if spec.ensure == Ensure::Absent {
         return vec![(action(ContainerOp::Destroy { purge: spec.purge }), all.clone())];
     }

@@ -1,5 +1,5 @@
 //! What is written as wanted and does not work is not in sync.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 

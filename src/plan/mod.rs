@@ -8,6 +8,8 @@ mod export;
 mod graph;
 mod guest;
 #[cfg(test)]
+mod guest_tests;
+#[cfg(test)]
 mod health_tests;
 mod object;
 mod protected;

@@ -169,7 +169,7 @@ pub enum UnitOp {
         /// Take its mask away.
         unmask: bool,
         /// `Some(true)`: enable (by `EnableUnitFiles`, or by `AddDependencyUnitFiles` to multi-user.target for a unit
-        /// without [Install]). `Some(false)`: disable.
+        /// without `[Install]`). `Some(false)`: disable.
         enable: Option<bool>,
         /// Mask it.
         mask: bool,
@@ -260,7 +260,7 @@ impl Action {
 }
 
 /// What planning must know besides the document and what is observed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// /etc/machine-id: the value of the mark `opdbus-owner`.
     pub machine_id: String,

@@ -27,7 +27,7 @@ use crate::{
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
-    /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
+    /// Every unit whose file has an `[Install]` section; only for [`Plugin::look`].
     pub installable: bool,
     /// Declared objects of other D-Bus services.
     pub objects: BTreeMap<Name, Arc<ObjectSpec>>,

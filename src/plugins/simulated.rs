@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) hooks: BTreeMap<Name, (Name, Name)>,
     /// Everything refuses with a passing fault.
     pub(crate) away: bool,
+    /// ovs-vswitchd hangs: what is written to its database is not seen to be applied.
+    pub(crate) hung_switch: bool,
     machine: String,
     uuids: u64,
 }
@@ -150,6 +152,9 @@ impl World {
             _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
+        if self.hung_switch && wrote && matches!(step.action, Action::Bridge(..) | Action::Port(..)) {
+            return Outcome { wrote, ..Outcome::failed(Reason::SwitchNotAnswering, true) };
+        }
         Outcome { wrote, ..outcome }
     }
 

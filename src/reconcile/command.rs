@@ -179,7 +179,7 @@ pub enum Command {
     ExportState {
         /// Plugins to export; empty = all.
         plugins: Vec<String>,
-        /// Add every unit with an [Install].
+        /// Add every unit with an `[Install]`.
         all_units: bool,
         /// The document, as JSON text.
         reply: oneshot::Sender<Result<String, CoreError>>,

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use op_dbus::model::{
-    BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, InterfaceFacts, JobResult, JobState, Name,
-    ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource, Status, StepFacts, StepState,
-    StringMap, Subject, TypedValue, UnitFacts, Value,
+    BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, GuestFacts, GuestSettings, InterfaceFacts,
+    JobResult, JobState, Name, ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource,
+    Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
 };
 
 use crate::hub::{Builder as _, job, plugin, unmanaged};
@@ -133,6 +133,20 @@ pub fn after() -> Snapshot {
             on_boot: true,
             ports: names(["veth100"]),
             bridges: names(["ovsbr0"]),
+            guest: Some(Arc::new(GuestFacts {
+                node: "pve1".to_owned(),
+                cores: 2,
+                memory_bytes: 1 << 30,
+                swap_bytes: 1 << 29,
+                tags: ["edge".to_owned()].into(),
+                lock: "backup".to_owned(),
+                settings: Some(Arc::new(GuestSettings {
+                    unprivileged: true,
+                    addresses: ["10.0.0.100/24".to_owned()].into(),
+                    ..GuestSettings::default()
+                })),
+                ..GuestFacts::default()
+            })),
             ..ContainerFacts::default()
         },
     );

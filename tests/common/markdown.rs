@@ -25,12 +25,12 @@ pub fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// README.md and all of docs/, relative to the checkout, by name.
+/// README.md, CONTRIBUTING.md and all of docs/, relative to the checkout, by name.
 pub fn documents() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("docs")).expect("docs/");
     let paths = folder.map(|entry| Path::new("docs").join(entry.expect("an entry of docs/").file_name()));
     let mut all: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
-    all.push("README.md".into());
+    all.extend(["CONTRIBUTING.md".into(), "README.md".into()]);
     all.sort();
     all
 }

@@ -27,7 +27,9 @@ pub const HANG: Duration = Duration::from_secs(60);
 /// The mark's value in tests.
 pub const MACHINE: &str = "0123456789abcdef0123456789abcdef";
 
+/// Where Open vSwitch's packages put its schema; and the variable that names another place.
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+const SCHEMA_VARIABLE: &str = "OPDBUS_TEST_OVSSCHEMA";
 
 /// ovsdb-server, and ovs-vswitchd on the dummy datapath: no device of the host is touched, and every port comes up.
 #[derive(Debug)]
@@ -50,7 +52,8 @@ impl PrivateSwitch {
         // Short: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("ovs-").tempdir().expect("a folder");
         let mut this = Self { folder, server: None, switch: None };
-        let made = this.command("ovsdb-tool").arg("create").arg(this.path("conf.db")).arg(SCHEMA).status();
+        let schema = std::env::var_os(SCHEMA_VARIABLE).unwrap_or_else(|| SCHEMA.into());
+        let made = this.command("ovsdb-tool").arg("create").arg(this.path("conf.db")).arg(schema).status();
         assert!(made.expect("Open vSwitch is installed").success());
         this.start_server();
         this.vsctl(&["--no-wait", "init"]);

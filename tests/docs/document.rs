@@ -1,7 +1,12 @@
 //! docs/document.md: its tables of fields come from the schema, its examples are documents, its faults are what the
 //! parser finds, and every code and every field has its place.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use op_dbus::desired::{DocumentError, parse, schema};
 use serde_json::Value;
@@ -111,12 +116,84 @@ fn takes(whole: &Value, field: &Value) -> String {
     kinds.collect::<Vec<_>>().join(", ")
 }
 
+/// Values that the page's own examples give to fields, by the schema's object and the field: the shortest of each.
+type Examples = BTreeMap<(String, String), String>;
+
+/// The longest example that a table shows; a longer one is shown by its beginning.
+const EXAMPLE_CHARS: usize = 44;
+
+/// Walks a value beside what the schema says of it, and notes the value of each field.
+fn collect(whole: &Value, schema: &Value, object: &str, value: &Value, found: &mut Examples) {
+    if let Some(name) = referred(schema) {
+        return collect(whole, &whole["$defs"][name], name, value, found);
+    }
+    for option in schema["anyOf"].as_array().into_iter().flatten() {
+        collect(whole, option, object, value, found);
+    }
+    if let Some(items) = value.as_array() {
+        for item in items {
+            collect(whole, &schema["items"], object, item, found);
+        }
+    }
+    let Some(members) = value.as_object() else { return };
+    for (key, member) in members {
+        let field = &schema["properties"][key];
+        if field.is_null() {
+            collect(whole, &schema["additionalProperties"], object, member, found);
+            continue;
+        }
+        let text = spaced(member);
+        let shown = found.entry((object.to_owned(), key.clone())).or_insert_with(|| text.clone());
+        // `null` is said in words beside it.
+        if *shown == "null" || (text.len() < shown.len() && text != "null") {
+            *shown = text;
+        }
+        collect(whole, field, object, member, found);
+    }
+}
+
+/// JSON in one line, as a person writes it.
+fn spaced(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::Array(items) => format!("[{}]", list(items.iter().map(spaced).collect())),
+        Value::Object(members) if members.is_empty() => "{}".to_owned(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, value)| format!("\"{key}\": {}", spaced(value)));
+            format!("{{ {} }}", list(members.collect()))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The examples of all fields, from the documents that the pages show.
+fn examples() -> Examples {
+    let whole = schema();
+    let mut found = Examples::new();
+    for file in markdown::documents() {
+        let blocks = markdown::blocks(&markdown::read(file.to_str().unwrap()));
+        let documents = blocks.iter().filter(|block| block.info.starts_with("json") && block.info != "json refused");
+        for block in documents {
+            collect(&whole, &whole, ROOT, &serde_json::from_str(&block.text).unwrap(), &mut found);
+        }
+    }
+    found
+}
+
+/// An example as the table shows it.
+fn shown(field: &str, example: &str) -> String {
+    let text = format!("\"{field}\": {example}");
+    let short: String = text.chars().take(EXAMPLE_CHARS).collect();
+    if short.len() == text.len() { format!("`{text}`") } else { format!("`{} …`", short.trim_end()) }
+}
+
 /// The table of an object's fields.
 pub fn fields(object: &str) -> String {
     let whole = schema();
+    let examples = examples();
     let (_, schema) = objects().into_iter().find(|(name, _)| name == object).expect("a schema");
     let must = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
-    let mut out = "| field | value | meaning |\n|---|---|---|\n".to_owned();
+    let mut out = "| field | value | meaning | example |\n|---|---|---|---|\n".to_owned();
     for (name, field) in schema["properties"].as_object().unwrap() {
         let mut meaning = field["description"].as_str().expect("a description").replace('\n', " ");
         if must(name) {
@@ -127,7 +204,9 @@ pub fn fields(object: &str) -> String {
             let words: Vec<String> = words.into_iter().map(|(word, text)| format!("`{word}`: {text}")).collect();
             write!(meaning, " {}.", words.join("; ")).unwrap();
         }
-        writeln!(out, "| `{name}` | {} | {} |", takes(&whole, field), meaning.replace('|', "\\|")).unwrap();
+        let example = examples.get(&(object.to_owned(), name.clone())).map(|example| shown(name, example));
+        let cells = [takes(&whole, field), meaning, example.unwrap_or_default()].map(|cell| cell.replace('|', "\\|"));
+        writeln!(out, "| `{name}` | {} |", cells.join(" | ")).unwrap();
     }
     out
 }
@@ -152,6 +231,38 @@ fn every_field_of_the_schema_is_in_a_table() {
         for field in schema["properties"].as_object().unwrap().keys() {
             assert!(table.contains(&format!("\n| `{field}` |")), "{field} of {object} is not in {FILE}");
         }
+    }
+}
+
+#[test]
+fn every_field_has_an_example() {
+    let examples = examples();
+    let mut without = String::new();
+    for (object, schema) in objects() {
+        for field in schema["properties"].as_object().unwrap().keys() {
+            if !examples.contains_key(&(object.clone(), field.clone())) {
+                writeln!(without, "{field} of {object}").unwrap();
+            }
+        }
+    }
+    assert!(without.is_empty(), "no document that a page shows has\n{without}");
+}
+
+/// The examples go through `op-dbus check` as anybody would have it check them.
+#[test]
+fn op_dbus_check_takes_every_example() {
+    for Block { text, line, .. } in markdown::blocks(&markdown::read(FILE)).iter().filter(|block| block.info == "json")
+    {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_op-dbus"))
+            .args(["check", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("op-dbus starts");
+        check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = check.wait_with_output().unwrap();
+        assert!(output.status.success(), "{FILE}:{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, document, man, markdown, objects, operations};
+use crate::{api, contributing, document, man, markdown, objects, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
@@ -43,6 +43,13 @@ const MADE: &[(&str, &str, Maker)] = &[
     ("docs/objects.md", "presets", objects::presets),
     ("docs/objects.md", "never called", objects::never_called),
     ("docs/operations.md", "limits", operations::limits),
+    ("CONTRIBUTING.md", "toy backend", || contributing::toy("backend")),
+    ("CONTRIBUTING.md", "toy handle", || contributing::toy("handle")),
+    ("CONTRIBUTING.md", "toy trait", || contributing::toy("trait")),
+    ("CONTRIBUTING.md", "toy task", || contributing::toy("task")),
+    ("CONTRIBUTING.md", "toy apply", || contributing::toy("apply")),
+    ("CONTRIBUTING.md", "toy wiring", || contributing::toy("wiring")),
+    ("CONTRIBUTING.md", "toy test", || contributing::toy("test")),
     ("dist/man/op-dbus.8", "options", man::options),
     ("dist/man/op-dbus.8", "verbs", man::verbs),
     ("dist/man/op-dbus.8", "files", man::files),
@@ -104,7 +111,7 @@ fn every_marked_part_is_made_by_something() {
         for line in markdown::read(&file).lines() {
             let name = line.strip_prefix(before_mark).and_then(|rest| rest.strip_suffix(after_mark));
             if let Some(name) = name.and_then(|name| name.strip_prefix("made: ")) {
-                assert!(marked.insert((file.to_owned(), name.to_owned())), "{name} twice in {file}");
+                assert!(marked.insert((file.clone(), name.to_owned())), "{name} twice in {file}");
             }
         }
     }

@@ -1,7 +1,10 @@
 # What of nixpkgs' packages the files in nix/ use: derivations that a plain /bin/sh builds, without a network.
 { lib, package }:
 let
-  platform.canExecute = _: true;
+  platform = {
+    canExecute = _: true;
+    system = builtins.currentSystem;
+  };
   runCommand =
     name: environment: script:
     derivation (
@@ -34,6 +37,7 @@ let
 in
 {
   inherit runCommand;
+  path = ./nixpkgs;
   stdenv.buildPlatform = platform;
   stdenv.hostPlatform = platform;
   callPackage = _file: _overrides: package;

@@ -144,7 +144,7 @@ fn cluster(world: &World) -> ClusterFacts {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
     use super::*;
     use crate::{desired::TemplateSpec, plugins::machined::world::Image};
 

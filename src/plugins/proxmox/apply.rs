@@ -31,6 +31,9 @@ use crate::{
 /// How often a configuration is read again and written after somebody else changed it in between.
 const WRITES: u32 = 3;
 
+/// The lock of a container that is being made.
+const HALF_MADE: &str = "create";
+
 /// Storage of a container whose document names none, for the order of creates.
 const ANY_STORAGE: &str = "";
 
@@ -279,7 +282,8 @@ impl Hand<'_> {
         };
         let lock = self.applier.create_lock(from.storage.as_deref().unwrap_or(ANY_STORAGE));
         let _turn = lock.lock().await;
-        if let Some(did) = self.made_already(id, &node).await? {
+        let origin = from.clone.as_ref();
+        if let Some(did) = self.made_already(id, &node, origin).await? {
             return Ok(did);
         }
         let answer = match self.client.call(&call).await {
@@ -289,7 +293,7 @@ impl Hand<'_> {
                     job = self.job,
                     "the answer to making container {id} was lost: looking for it ({error})"
                 );
-                return match self.made_already(id, &node).await? {
+                return match self.made_already(id, &node, origin).await? {
                     Some(did) => Ok(did),
                     None => Err(error.into()),
                 };
@@ -300,10 +304,10 @@ impl Hand<'_> {
     }
 
     /// Whether the container is there, or on its way.
-    async fn made_already(&self, id: &Name, node: &str) -> Result<Option<Did>, StepError> {
+    async fn made_already(&self, id: &Name, node: &str, origin: Option<&Name>) -> Result<Option<Did>, StepError> {
         let Some(found) = self.find(id).await? else {
             // The task may have begun and the container not yet be listed.
-            return match task::running(self.client, node, id, &["vzcreate", "vzclone"]).await? {
+            return match task::running(self.client, node, id, &["vzcreate"]).await? {
                 Some(upid) => self.wait(&upid).await.map(Some),
                 None => Ok(None),
             };
@@ -312,20 +316,27 @@ impl Hand<'_> {
             let text = format!("{id} is the number of a virtual machine: give the container another");
             return Err(StepError::cannot(Reason::IdTaken, text));
         }
-        if found.lock == "create" || found.lock == "disk" {
-            if let Some(upid) = task::running(self.client, &found.node, id, &["vzcreate", "vzclone"]).await? {
-                return self.wait(&upid).await.map(Some);
-            }
-            // Its task ended between the two looks, or died and left it half made.
-            if self.find(id).await?.is_some_and(|found| found.lock == "create") {
-                let text = format!(
-                    "container {id} is locked by a create that does not run any more: remove it, then reconcile again"
-                );
-                return Err(StepError::cannot(Reason::Locked, text));
-            }
-            return Ok(self.find(id).await?.map(|_| Did { wrote: true, said: String::new() }));
+        if found.lock != HALF_MADE {
+            return Ok(Some(Did { wrote: true, said: "it is there already, made by an earlier try".to_owned() }));
         }
-        Ok(Some(Did { wrote: true, said: "it is there already, made by an earlier try".to_owned() }))
+        // A clone's task bears the number of what is cloned, of which there may be several at once.
+        let of = origin.map_or((id, "vzcreate"), |origin| (origin, "vzclone"));
+        while let Some(upid) = task::running(self.client, &found.node, of.0, &[of.1]).await? {
+            let did = self.wait(&upid).await?;
+            if self.find(id).await?.is_some_and(|found| found.lock != HALF_MADE) {
+                return Ok(Some(did));
+            }
+        }
+        // Its task ended between the two looks, or died and left it half made.
+        match self.find(id).await? {
+            Some(found) if found.lock == HALF_MADE => Err(StepError::cannot(
+                Reason::Locked,
+                format!(
+                    "container {id} is locked by a create that does not run any more: remove it, then reconcile again"
+                ),
+            )),
+            found => Ok(found.map(|_| Did { wrote: true, said: String::new() })),
+        }
     }
 
     /// Writes settings that differ; somebody else's change in between is read and heeded.

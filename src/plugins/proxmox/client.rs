@@ -1,6 +1,11 @@
 //! HTTP: one call and its answer, bounded in time and number.
 
-use std::{error::Error as _, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::ext::ReasonPhrase;
 use reqwest::{Method, header};
@@ -54,14 +59,22 @@ impl Verb {
 }
 
 /// A call: everything of it but where and who.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Call {
     /// What it does.
     pub verb: Verb,
     /// Path under /api2/json, its parts percent-encoded.
     pub path: String,
-    /// Parameters. A value that is a secret is redacted by [`Call::shown`] alone.
+    /// Parameters. Those that are secrets are sent, and shown nowhere.
     pub parameters: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.parameters.iter().map(|(name, value)| (name, crate::model::shown(name, value)));
+        write!(f, "{} ", self.shown())?;
+        f.debug_map().entries(shown).finish()
+    }
 }
 
 impl Call {

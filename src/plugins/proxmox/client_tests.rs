@@ -252,6 +252,8 @@ async fn the_token_shows_nowhere() {
     let server = serve(Vec::new()).await;
     let shown = format!("{:?}", client(&server, Trust::Insecure, folder.path()));
     assert!(!shown.contains("01234567-89ab"), "{shown}");
+    let call = Call::new(Verb::Post, "/nodes/pve1/lxc").with("vmid", "101").with("password", "swordfish");
+    assert_eq!(format!("{call:?}"), r#"POST /nodes/pve1/lxc {"vmid": "101", "password": "[redacted]"}"#);
 }
 
 #[tokio::test]

@@ -214,9 +214,9 @@ pub(super) async fn cluster(
     rights: Option<BTreeMap<String, BTreeMap<String, bool>>>,
 ) -> ClusterFacts {
     let mut facts = ClusterFacts { nodes: listed.nodes.clone(), rights };
-    let makes = |(id, spec): (&Name, &std::sync::Arc<ContainerSpec>)| {
-        spec.ensure == Ensure::Present && !listed.guests.contains_key(id)
-    };
+    // One that is half made may have to be made on.
+    let is_there = |id: &Name| listed.guests.get(id).is_some_and(|facts| facts.lock != "create");
+    let makes = |(id, spec): (&Name, &std::sync::Arc<ContainerSpec>)| spec.ensure == Ensure::Present && !is_there(id);
     if !interest.containers.iter().any(makes) {
         // How much is free, which changes all the time, is of no interest.
         facts.nodes.values_mut().for_each(|node| node.storages.clear());
@@ -224,7 +224,7 @@ pub(super) async fn cluster(
     let mut templates: BTreeSet<(String, String)> = BTreeSet::new();
     let mut bridges: BTreeSet<String> = BTreeSet::new();
     for (id, spec) in &interest.containers {
-        if spec.ensure == Ensure::Absent || listed.guests.contains_key(id) {
+        if spec.ensure == Ensure::Absent || is_there(id) {
             continue;
         }
         let node = node_of(spec, settings);

@@ -234,7 +234,7 @@ impl Entry {
     }
 }
 
-/// Whether the unit file has an [Install] section that enables it, as far as the state tells: masks hide it, and
+/// Whether the unit file has an `[Install]` section that enables it, as far as the state tells: masks hide it, and
 /// count as having one, because a unit without is `static` once the mask is off.
 fn has_install(file_state: &str) -> bool {
     matches!(

@@ -74,7 +74,7 @@ impl Handle {
         self.ask(|reply| Command::Look { interest, reply }).await?
     }
 
-    /// Every unit whose file has an [Install] section that could enable it, or has; templates are no units.
+    /// Every unit whose file has an `[Install]` section that could enable it, or has; templates are no units.
     async fn installable(&self) -> Result<Vec<Name>, CallError> {
         let states = ["enabled", "enabled-runtime", "linked", "linked-runtime", "disabled"];
         let reply = self.manager("ListUnitFilesByPatterns", &(&states[..], &[""; 0][..])).await?;

@@ -54,7 +54,7 @@ pub struct SystemdConfig {
     pub hold_down: Duration,
     /// Where units are configured.
     pub unit_folders: UnitFolders,
-    /// The target that units without an [Install] section are linked to when they are to be enabled.
+    /// The target that units without an `[Install]` section are linked to when they are to be enabled.
     pub default_target: String,
     /// How long systemd may take to answer a call, but for those that reload it.
     pub call_limit: Duration,

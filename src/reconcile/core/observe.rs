@@ -314,6 +314,10 @@ impl Core {
             }
             Kind::Bridge => observed.bridges.contains_key(&id.name),
             Kind::Port => observed.ports.contains_key(&id.name),
+            // A unit or a port that outlives one of Proxmox VE's is no container, once that says which it has.
+            Kind::Container if self.inventory.is_proxmox(&id.name) && observed.is_connected("lxc") => {
+                observed.guests.get(&id.name).is_some_and(|facts| !facts.is_machine)
+            }
             Kind::Container => observed.containers.contains_key(&id.name),
             Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }

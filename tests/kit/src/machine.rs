@@ -15,7 +15,7 @@ pub const STATE_FILE: &str = "/etc/op-dbus/state.json";
 /// Folder of an administrator's additions to op-dbus's unit.
 pub const DROP_INS: &str = "/etc/systemd/system/op-dbus.service.d";
 /// The configuration that packages install.
-const CONFIG: &str = "/etc/op-dbus/op-dbus.toml";
+pub(crate) const CONFIG: &str = "/etc/op-dbus/op-dbus.toml";
 
 impl Lab {
     /// Installs and starts op-dbus as [`Lab::install`], on a machine where it never ran: no generation, no additions to

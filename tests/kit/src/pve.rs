@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Lab, PveSchema};
+use crate::{Lab, PATIENCE, PveSchema, machine::CONFIG};
 
 /// The unit it runs as.
 const SERVICE: &str = "lab-pve.service";
@@ -122,6 +122,7 @@ impl Pve {
             &PORT.to_string(),
         ]);
         let control = UnixStream::connect(Path::new(FOLDER).join("control")).expect("its control socket");
+        control.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let pve = Self { control: Mutex::new(BufReader::new(control)) };
         pve.tell("token", json!({ "id": TOKEN_ID, "secret": TOKEN_SECRET }));
         pve
@@ -167,8 +168,12 @@ impl Pve {
         let quoted = |text: &str| format!("\"{text}\"");
         let (url, node, token) = (quoted(&self.url()), quoted(NODE), quoted(TOKEN_FILE));
         let ca = quoted(&self.ca_file().to_string_lossy());
-        let own = [("url", &*url), ("node", &node), ("token_file", &token), ("ca_file", &ca)];
-        lab.configure(&[&own[..], keys].concat());
+        // Examples have no default, and are not shown as one.
+        let config = fs::read_to_string(CONFIG).expect("the configuration is installed");
+        assert!(config.contains("\n[proxmox]\n"), "the configuration has a section for Proxmox VE");
+        let own = format!("\n[proxmox]\nurl = {url}\nnode = {node}\ntoken_file = {token}\nca_file = {ca}\n");
+        fs::write(CONFIG, config.replacen("\n[proxmox]\n", &own, 1)).expect("a file");
+        lab.configure(keys);
     }
 
     /// Holds every request so far against the API's schema.
@@ -214,7 +219,7 @@ impl Pve {
         let mut control = self.control.lock().expect("no other call failed");
         writeln!(control.get_mut(), "{more}").expect("it listens");
         let mut line = String::new();
-        control.read_line(&mut line).expect("it answers");
+        control.read_line(&mut line).unwrap_or_else(|error| panic!("{more} is not answered: {error}"));
         let mut answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
         assert!(answer["error"].is_null(), "{more}: {}", answer["error"]);
         answer["ok"].take()

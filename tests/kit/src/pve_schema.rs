@@ -210,7 +210,7 @@ fn value_faults(faults: &mut Vec<String>, name: &str, schema: &Value, value: &st
         wrong(format!("is longer than {}", schema["maxLength"]));
     }
     if let Some(words) = schema["enum"].as_array()
-        && !words.iter().any(|word| word.as_str().map_or_else(|| word.to_string() == value, |word| word == value))
+        && !words.iter().any(|word| word == value || word.is_number() && *word.to_string() == *value)
     {
         wrong(format!("is none of {}", schema["enum"]));
     }

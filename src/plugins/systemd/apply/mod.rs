@@ -31,7 +31,7 @@ pub(super) struct Context {
     pub(super) events: Events,
     /// How long a started unit must stay up.
     pub(super) hold_down: Duration,
-    /// What units without [Install] are linked to.
+    /// What units without `[Install]` are linked to.
     pub(super) default_target: String,
 }
 
