@@ -92,6 +92,8 @@ pub struct Settings {
     pub ovsdb: Option<Remote>,
     /// The lxc plugin is on.
     pub lxc: bool,
+    /// The packagekit plugin is on.
+    pub packagekit: bool,
     /// Everything else.
     pub config: Config,
 }
@@ -153,6 +155,7 @@ impl Daemon {
             systemd: config.systemd.enabled.unwrap_or(true),
             ovsdb,
             lxc: config.lxc.enabled.unwrap_or(by_default),
+            packagekit: config.packagekit.enabled.unwrap_or(by_default),
             config,
         })
     }
@@ -211,6 +214,7 @@ fn check(file: &Path, document: impl Read, out: &mut impl Write, err: &mut impl 
 /// What a good document holds.
 fn summary(document: &Document) -> String {
     let counts = [
+        (document.packages.len(), "package"),
         (document.units.len(), "unit"),
         (document.bridges.len(), "bridge"),
         (document.ports.len(), "port"),

@@ -21,6 +21,7 @@ use crate::{
         Events, Plugin, PluginEvent,
         lxc::{BadPattern, Join},
         ovsdb::{self, Ovsdb, Timing},
+        packagekit::{PackageKit, PackageKitConfig},
         systemd::{Systemd, SystemdConfig},
     },
     reconcile::{self, Control, Core, Parts, start},
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// The plugins, in the order in which they are shown.
-const PLUGINS: [&str; 3] = ["systemd", "ovsdb", "lxc"];
+const PLUGINS: [&str; 4] = ["systemd", "ovsdb", "lxc", "packagekit"];
 
 /// The name is taken once every backend has answered, or after this long: callers find a filled tree, and a backend
 /// that hangs keeps nobody from seeing the others.
@@ -215,6 +216,13 @@ fn spawn_plugins(
         plugins.push(Arc::new(Ovsdb::start(settings, events("ovsdb"))));
     } else {
         events("ovsdb").send(disabled());
+    }
+    if settings.packagekit {
+        let lock_timeout = Duration::from_secs(config.packagekit.lock_timeout_s.get());
+        let config = PackageKitConfig { lock_timeout, ..PackageKitConfig::system() };
+        plugins.push(Arc::new(PackageKit::spawn(config, events("packagekit"))));
+    } else {
+        events("packagekit").send(disabled());
     }
     if !settings.lxc {
         events("lxc").send(disabled());

@@ -218,10 +218,15 @@ fn the_clients() {
     document("docs/clients.md");
 }
 
+#[test]
+fn the_packages() {
+    document("docs/packages.md");
+}
+
 /// Every document that shows commands is among those above.
 #[test]
 fn no_document_is_left_out() {
-    let played = ["README.md", "docs/clients.md", "docs/deployment.md", "docs/operations.md"];
+    let played = ["README.md", "docs/clients.md", "docs/deployment.md", "docs/operations.md", "docs/packages.md"];
     for file in markdown::documents() {
         let shows = markdown::blocks(&markdown::read(file.to_str().unwrap())).iter().any(|b| b.info == "console");
         assert_eq!(shows, played.contains(&file.to_str().unwrap()), "{}", file.display());

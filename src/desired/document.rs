@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::packages::{PackageSettings, PackageSpec};
 use crate::model::{DriftPolicy, Name, ResourceId, host_side_names};
 
 /// What a document says of one field.
@@ -39,6 +40,10 @@ pub struct Document {
     pub ports: BTreeMap<Name, PortSpec>,
     /// `lxc.containers`, by id.
     pub containers: BTreeMap<Name, ContainerSpec>,
+    /// `packagekit.packages`, by name or `NAME:ARCH`.
+    pub packages: BTreeMap<Name, PackageSpec>,
+    /// What the section `packagekit` says of all of them.
+    pub package_settings: PackageSettings,
 }
 
 /// What every resource's entry can say.
@@ -278,7 +283,7 @@ impl Document {
     /// Names no resource at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.bridges.is_empty() && self.ports.is_empty() && self.containers.is_empty()
+        self.resources().next().is_none()
     }
 
     /// What an entry of that resource says for every kind; `None` where the document does not name it.
@@ -286,6 +291,7 @@ impl Document {
     pub fn common(&self, id: &ResourceId) -> Option<&Common> {
         use crate::model::Kind;
         match id.kind {
+            Kind::Package => self.packages.get(&id.name).map(|spec| &spec.common),
             Kind::Unit => self.units.get(&id.name).map(|spec| &spec.common),
             Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
             Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
@@ -299,7 +305,8 @@ impl Document {
         let bridges = self.bridges.keys().cloned().map(ResourceId::bridge);
         let ports = self.ports.keys().cloned().map(ResourceId::port);
         let containers = self.containers.keys().cloned().map(ResourceId::container);
-        bridges.chain(ports).chain(containers).chain(units)
+        let packages = self.packages.keys().cloned().map(ResourceId::package);
+        packages.chain(bridges).chain(ports).chain(containers).chain(units)
     }
 
     /// The policy in force for that resource.

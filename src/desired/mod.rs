@@ -17,6 +17,7 @@ mod form;
 mod names;
 mod near;
 mod node;
+mod packages;
 mod place;
 mod schema;
 mod spell;
@@ -31,6 +32,7 @@ pub use document::{
 pub use fault::{DocumentError, Fault, code, faults_text};
 pub use names::can_say;
 pub use node::MAX_BYTES;
+pub use packages::{PackageEnsure, PackageSettings, PackageSpec, Refresh, version_matches};
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;
 

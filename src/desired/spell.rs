@@ -7,9 +7,11 @@ use crate::model::DriftPolicy;
 use super::{
     document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
     form::{
-        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PortForm, SystemdForm, UnitForm, field,
+        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PackageForm, PackagekitForm, PortForm,
+        SystemdForm, UnitForm, field,
     },
     node::MAX_BYTES,
+    packages::{PackageSpec, Refresh},
 };
 
 /// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
@@ -23,6 +25,7 @@ pub fn spell(document: &Document) -> String {
     for (name, spec) in &document.ports {
         bridges.entry(&spec.bridge).or_default().ports.insert(name, port(spec));
     }
+    let refresh = document.package_settings.refresh;
     let form = DocumentForm {
         version: Some(super::decode::VERSION),
         drift: Some(document.drift).filter(|drift| *drift != DriftPolicy::default()).map(DriftPolicy::as_str),
@@ -31,6 +34,11 @@ pub fn spell(document: &Document) -> String {
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
         lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+        packagekit: PackagekitForm {
+            refresh: Some(refresh).filter(|refresh| *refresh != Refresh::default()).map(|refresh| refresh.to_string()),
+            allow_untrusted: document.package_settings.allow_untrusted,
+            packages: document.packages.iter().map(|(name, spec)| (name.as_ref(), package(spec))).collect(),
+        },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
@@ -105,6 +113,17 @@ fn container<'d>(id: &'d str, spec: &'d ContainerSpec) -> ContainerForm<'d> {
         bridge: spec.bridge.as_deref(),
         running: spec.running,
         allow_protected: spec.allow_protected,
+        common: common(&spec.common),
+    }
+}
+
+fn package(spec: &PackageSpec) -> PackageForm<'_> {
+    PackageForm {
+        ensure: spec.ensure,
+        version: spec.version.as_deref(),
+        allow_downgrade: spec.allow_downgrade,
+        allow_remove_others: spec.allow_remove_others,
+        arch: spec.arch.as_deref(),
         common: common(&spec.common),
     }
 }

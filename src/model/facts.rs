@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{Name, ResourceId};
+use super::{Name, PackageFacts, ResourceId};
 
 /// A map of texts, as OVSDB's `external_ids`.
 pub type StringMap = BTreeMap<String, String>;
@@ -283,6 +283,8 @@ pub struct PluginFacts {
     pub resources: u32,
     /// When its backend last told something, CLOCK_REALTIME microseconds; 0 = never.
     pub last_event_usec: u64,
+    /// Updates that its backend has for this machine, as it last said; 0 where it has no such notion.
+    pub updates_available: u32,
 }
 
 /// One change of what is observed, from a plugin to the model's writer.
@@ -304,6 +306,10 @@ pub enum Change {
     Container(Name, ContainerFacts),
     /// The container is gone.
     ContainerGone(Name),
+    /// A package is so now. Keyed as the document spells it: `NAME` or `NAME:ARCH`.
+    Package(Name, PackageFacts),
+    /// The package is not mirrored any more.
+    PackageGone(Name),
 }
 
 impl Change {
@@ -315,6 +321,7 @@ impl Change {
             Self::Bridge(name, _) | Self::BridgeGone(name) => ResourceId::bridge(name.clone()),
             Self::Port(name, _) | Self::PortGone(name) => ResourceId::port(name.clone()),
             Self::Container(name, _) | Self::ContainerGone(name) => ResourceId::container(name.clone()),
+            Self::Package(name, _) | Self::PackageGone(name) => ResourceId::package(name.clone()),
         }
     }
 }

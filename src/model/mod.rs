@@ -6,6 +6,7 @@
 mod facts;
 mod host_side;
 mod id;
+mod package;
 mod publish;
 mod secret;
 mod snapshot;
@@ -17,6 +18,7 @@ pub use facts::{
 };
 pub use host_side::host_side_names;
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
+pub use package::{Offer, Outlook, PackageFacts};
 pub use publish::{Publisher, Reader};
 pub use secret::{REDACTED, is_secret_key, shown};
 pub use snapshot::{

@@ -6,6 +6,7 @@ use super::{
     Desired, Inventory,
     compare::{bridge_differences, port_differences, port_health, unit_differences},
     is_protected,
+    packages::{assess_package, bringers_of_unit},
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -48,7 +49,7 @@ impl Assessment {
             .is_some_and(|(reason, _)| matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped))
     }
 
-    fn block(&mut self, reason: Reason, message: impl Into<String>) {
+    pub(super) fn block(&mut self, reason: Reason, message: impl Into<String>) {
         self.blocked.get_or_insert_with(|| (reason, message.into()));
     }
 
@@ -61,7 +62,8 @@ impl Assessment {
 #[must_use]
 pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &Inventory) -> Assessment {
     match id.kind {
-        Kind::Unit => doc.units.get(&id.name).map(|spec| assess_unit(&id.name, spec, observed, inventory)),
+        Kind::Package => doc.packages.get(&id.name).map(|spec| assess_package(doc, &id.name, spec, observed)),
+        Kind::Unit => doc.units.get(&id.name).map(|spec| assess_unit(doc, &id.name, spec, observed, inventory)),
         Kind::Bridge => doc.bridges.contains_key(&id.name).then(|| assess_bridge(doc, &id.name, observed)),
         Kind::Port => doc.ports.get(&id.name).map(|spec| assess_port(doc, &id.name, spec, observed)),
         Kind::Container => {
@@ -71,7 +73,7 @@ pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &I
     .unwrap_or_default()
 }
 
-fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
+fn assess_unit(doc: &Desired, name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
     let missing = Arc::new(UnitFacts { load_state: "not-found".to_owned(), ..UnitFacts::default() });
     let facts = observed.units.get(name).unwrap_or(&missing);
     let mut out = Assessment {
@@ -98,7 +100,13 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
         block_protected(&mut out, name, facts, inventory);
     }
     if !out.present && (starts || enables || sets) {
-        out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
+        let bringers = bringers_of_unit(doc, spec, observed);
+        if bringers.is_empty() {
+            out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
+        } else {
+            let bringers: Vec<&str> = bringers.iter().map(|package| &**package).collect();
+            out.warnings.push(format!("{name} is not there yet: it is to come with {}", bringers.join(" or ")));
+        }
     }
     if masked && !unmasks && (starts || enables) {
         out.block(Reason::UnitMasked, format!("{name} is masked: say \"masked\": false to have it unmasked"));

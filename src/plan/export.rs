@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::compare::{is_enabled, port_health};
 use crate::{
     desired::{
-        ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,
-        UnitSpec, VlanMode, Want, can_say,
+        ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PackageEnsure,
+        PackageSpec, PortSpec, UnitSpec, VlanMode, Want, can_say,
     },
     model::{BridgeFacts, ContainerFacts, Observed, PortFacts, ResourceId, StringMap, UnitFacts, is_secret_key},
 };
@@ -37,6 +37,16 @@ pub fn export(observed: &Observed, units: &BTreeSet<crate::model::Name>, plugins
                 out.bridges.contains_key(&facts.bridge) && can_say(&ResourceId::port((*name).clone()))
             })
             .map(|(name, facts)| (name.clone(), port(name, facts)))
+            .collect();
+    }
+    if wanted("packagekit") {
+        // What the mirror knows are the packages that the current document names.
+        let steady = observed.packages.iter().filter(|(_, facts)| facts.halfway.is_empty());
+        out.packages = steady
+            .map(|(name, facts)| {
+                let ensure = if facts.is_installed() { PackageEnsure::Installed } else { PackageEnsure::Removed };
+                (name.clone(), PackageSpec { ensure: Some(ensure), ..PackageSpec::default() })
+            })
             .collect();
     }
     if wanted("lxc") {

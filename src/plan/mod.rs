@@ -6,6 +6,7 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+mod packages;
 mod protected;
 mod step;
 #[cfg(test)]
@@ -16,5 +17,6 @@ pub use build::{backends, plan};
 pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
+pub use packages::{is_vital_package, package_differs};
 pub use protected::is_protected;
-pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp};
+pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId, UnitOp};

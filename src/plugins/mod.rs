@@ -2,6 +2,7 @@
 
 pub mod lxc;
 pub mod ovsdb;
+pub mod packagekit;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod systemd;
@@ -12,18 +13,23 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
+    desired::{PackageSettings, PackageSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
-/// each. (Container units, bridges and ports are mirrored always.)
+/// each, and declared packages. (Container units, bridges and ports are mirrored always.)
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an [Install] section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared packages, as the document spells them: what must be known of each depends on what it shall be.
+    pub packages: BTreeMap<Name, PackageSpec>,
+    /// What the document says of all of them.
+    pub package_settings: PackageSettings,
 }
 
 /// Steps of one job that may run now.
@@ -48,6 +54,8 @@ pub enum PluginEvent {
     Backend(Backend),
     /// systemd is reloading or shutting down (`true`), or is through with it: meanwhile nothing is drift.
     Busy(bool),
+    /// So many updates the backend has for this machine.
+    Updates(u32),
     /// News of a step.
     Step {
         /// Of that job.
@@ -56,7 +64,7 @@ pub enum PluginEvent {
         step: StepId,
         /// Where it stands.
         state: StepState,
-        /// Why it failed; [`Reason::None`] otherwise.
+        /// Why it failed, or what it waits for while it runs; [`Reason::None`] otherwise.
         reason: Reason,
         /// For people.
         message: String,
@@ -141,6 +149,13 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
     /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
+
+    /// Brings what planning must know of the interest up to date where no event does so, before a job plans: what
+    /// repositories offer, and what changes would bring with them. Answers once the model was sent it; where it cannot
+    /// be had, the facts say so.
+    fn prepare(&self, _interest: Interest) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.
     /// A step that has started is finished; dropping the future must not leave half a write.

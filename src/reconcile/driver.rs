@@ -40,6 +40,8 @@ pub(super) enum Input {
     JobNumbers { first: JobId, end: JobId },
     /// Plugins mirror what that generation needs.
     Watched(u64),
+    /// Plugins have brought up to date what planning that job needs.
+    Prepared(JobId),
     /// A job's plan.
     Planned(JobId, Arc<Plan>),
     /// A plugin has answered for all it was given at once.
@@ -233,6 +235,7 @@ impl Driver {
             Input::FileStatus(status, message) => self.core.state_file(status, message),
             Input::JobNumbers { first, end } => self.core.job_numbers(first, end),
             Input::Watched(generation) => self.core.watched(generation, now()),
+            Input::Prepared(job) => self.core.prepared(job, now()),
             Input::Planned(job, plan) => self.core.planned(job, &plan, now()),
             Input::Applied(job) => self.core.applied(job, now()),
             Input::Ping(reply) => self.answer(reply, ()),
@@ -291,8 +294,10 @@ impl Driver {
     }
 
     fn export(&self, plugins: Vec<String>, all_units: bool, reply: oneshot::Sender<Result<String, CoreError>>) {
-        if let Some(unknown) = plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc")) {
-            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb and lxc");
+        if let Some(unknown) =
+            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "packagekit"))
+        {
+            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc and packagekit");
             drop(reply.send(Err(CoreError::NotFound(error))));
             return;
         }
@@ -332,6 +337,15 @@ impl Driver {
                             }
                         }
                         inputs.send(Input::Watched(generation));
+                    });
+                }
+                Effect::Prepare { job, interest } => {
+                    let prepares: Vec<_> =
+                        self.plugins.values().map(|plugin| plugin.prepare(interest.clone())).collect();
+                    let inputs = self.inputs.clone();
+                    tokio::spawn(async move {
+                        futures::future::join_all(prepares).await;
+                        inputs.send(Input::Prepared(job));
                     });
                 }
                 Effect::Plan { job, desired, scope, caller, fresh } => {
@@ -402,9 +416,13 @@ async fn plan_unmirrored(
 fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
     let mut names = Vec::new();
     for change in changes {
-        if let Change::Unit(name, facts) = change {
-            observed.units.insert(name.clone(), Arc::new(facts));
-            names.push(name);
+        match change {
+            Change::Unit(name, facts) => {
+                observed.units.insert(name.clone(), Arc::new(facts));
+                names.push(name);
+            }
+            Change::Package(name, facts) => drop(observed.packages.insert(name, Arc::new(facts))),
+            _ => {}
         }
     }
     names

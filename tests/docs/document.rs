@@ -28,12 +28,14 @@ fn link(definition: &str) -> String {
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
         "Lxc" | "Container" => "containers",
+        "Packagekit" | "Package" => "packages",
         other => panic!("{other} has no section"),
     };
     let name = match definition {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "Packagekit" => "packages",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")

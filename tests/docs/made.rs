@@ -16,7 +16,7 @@ const BLESS: &str = "OPDBUS_BLESS";
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 10] = [
+const MADE: [(&str, &str, Maker); 12] = [
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -26,6 +26,8 @@ const MADE: [(&str, &str, Maker); 10] = [
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/document.md", "fields of Packagekit", || document::fields("Packagekit")),
+    ("docs/document.md", "fields of Package", || document::fields("Package")),
     ("docs/operations.md", "limits", operations::limits),
 ];
 

@@ -4,6 +4,7 @@
 mod bridge;
 mod container;
 mod job;
+mod package;
 mod plugin;
 mod port;
 mod resource;
@@ -16,8 +17,8 @@ use std::sync::LazyLock;
 
 use super::{introspect, path::Node, value::Prop};
 use crate::model::{
-    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, PluginFacts, PortFacts, ResourceFacts, ResourceId, Snapshot,
-    StateFacts, UnitFacts,
+    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, PackageFacts, PluginFacts, PortFacts, ResourceFacts,
+    ResourceId, Snapshot, StateFacts, UnitFacts,
 };
 
 /// `EmitsChangedSignal` of a property.
@@ -115,6 +116,8 @@ pub(crate) enum Face<'a> {
     Port(port::PortView<'a>),
     /// `org.opdbus.Container`.
     Container(ContainerView<'a>),
+    /// `org.opdbus.Package`.
+    Package(package::PackageView<'a>),
 }
 
 impl<'a> Face<'a> {
@@ -129,6 +132,7 @@ impl<'a> Face<'a> {
             Self::Bridge(_) => &bridge::INTERFACE,
             Self::Port(_) => &port::INTERFACE,
             Self::Container(_) => &container::INTERFACE,
+            Self::Package(_) => &package::INTERFACE,
         }
     }
 
@@ -143,6 +147,7 @@ impl<'a> Face<'a> {
             Self::Bridge(view) => bridge::values(view),
             Self::Port(view) => port::values(view),
             Self::Container(view) => container::values(view),
+            Self::Package(view) => package::values(view),
         }
     }
 
@@ -193,6 +198,10 @@ impl<'a> Object<'a> {
             Kind::Unit => {
                 Face::Unit(unit::UnitView { name, facts: observed.units.get(name).map_or(&UNSEEN.unit, |facts| facts) })
             }
+            Kind::Package => Face::Package(package::PackageView {
+                id: name,
+                facts: observed.packages.get(name).map_or(&UNSEEN.package, |facts| facts),
+            }),
             Kind::Bridge => Face::Bridge(bridge::BridgeView {
                 name,
                 facts: observed.bridges.get(name).map_or(&UNSEEN.bridge, |facts| facts),
@@ -230,6 +239,7 @@ struct Unseen {
     bridge: BridgeFacts,
     port: PortFacts,
     container: ContainerFacts,
+    package: PackageFacts,
     names: std::collections::BTreeSet<crate::model::Name>,
 }
 

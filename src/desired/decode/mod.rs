@@ -3,6 +3,7 @@
 mod fields;
 mod lxc;
 mod ovsdb;
+mod packagekit;
 mod systemd;
 mod value;
 
@@ -67,7 +68,7 @@ pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     fields.read("systemd", |node, at, faults| systemd::section(node, at, faults, &mut decoded));
     fields.read("ovsdb", |node, at, faults| ovsdb::section(node, at, faults, &mut decoded));
     fields.read("lxc", |node, at, faults| lxc::section(node, at, faults, &mut decoded));
-    fields.unsupported("packagekit", "packages");
+    fields.read("packagekit", |node, at, faults| packagekit::section(node, at, faults, &mut decoded));
     fields.unsupported("dbus", "objects of other D-Bus services");
     fields.close();
     decoded
@@ -99,14 +100,16 @@ fn resource(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Resourc
     let id = given.parse().ok();
     if id.is_none() {
         let kind = given.split_once(':').map(|(kind, _)| kind);
-        if let Some(kind @ ("package" | "object")) = kind {
+        if let Some(kind @ "object") = kind {
             faults.add(at, code::UNSUPPORTED_SECTION, || {
                 format!("this version of op-dbus has no plugin for resources of kind {kind}: take it away")
             });
         } else {
             faults.add(at, code::BAD_NAME, || {
                 let given = quoted(given);
-                format!("{given} names no resource: write unit:NAME, bridge:NAME, port:NAME or container:ID")
+                format!(
+                    "{given} names no resource: write unit:NAME, bridge:NAME, port:NAME, container:ID or package:NAME"
+                )
             });
         }
     }

@@ -189,6 +189,9 @@ fn anything() -> impl Strategy<Value = Value> {
         "nul\0",
         "abcdefghijklmnop",
         "CPUWeight",
+        "installed",
+        "1.*",
+        "12h",
     ];
     let numbers =
         [json!(0), json!(1), json!(67), json!(68), json!(4096), json!(-1), json!(0.5), json!(7.0), json!(65536)];
@@ -247,6 +250,10 @@ fn key() -> impl Strategy<Value = String> {
         "datapath_type",
         "allow_protected",
         "nul\0",
+        "refresh",
+        "packages",
+        "nginx:amd64",
+        "arch",
         "exclusive",
         "external_ids",
     ];
@@ -308,6 +315,9 @@ fn each_field_alone() {
                 "b0": {"interfaces": ["eno1", "eno2"], "bond_mode": "balance-slb", "lacp": "off"}}}}},
         "lxc": {"containers": [{"id": "1", "veth": "veth1", "bridge": "br0", "running": true, "allow_protected": true,
                                 "after": [], "drift": "report"}]},
+        "packagekit": {"refresh": "12h", "allow_untrusted": false, "packages": {"nginx": {
+            "ensure": "installed", "version": "1.*", "allow_downgrade": true, "allow_remove_others": false,
+            "arch": "amd64", "after": [], "drift": "report"}}},
     });
     assert!(EVALUATOR.accepts(&whole));
     parse(&whole.to_string()).unwrap();

@@ -134,7 +134,7 @@ impl Join {
                 Kind::Unit => containers.extend(self.patterns.container_of_unit(&id.name)),
                 Kind::Container => drop(containers.insert(id.name.clone())),
                 // A bridge tells nothing that its ports do not.
-                Kind::Bridge => {}
+                Kind::Bridge | Kind::Package => {}
             }
         }
         containers.into_iter().filter_map(|id| self.touch_container(observed, id)).collect()

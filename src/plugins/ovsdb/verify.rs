@@ -49,6 +49,7 @@ fn carrier(action: &Action) -> Option<&Name> {
         | Action::Port(_, PortOp::Delete)
         | Action::Unit(..)
         | Action::ReloadSystemd
+        | Action::Package(..)
         | Action::Nothing => None,
         Action::Bridge(name, _) | Action::Port(name, _) => Some(name),
     }

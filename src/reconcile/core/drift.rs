@@ -85,7 +85,7 @@ impl Core {
         let unit = match id.kind {
             Kind::Unit => id.name.clone(),
             Kind::Container => self.container_unit(&id.name),
-            Kind::Bridge | Kind::Port => return 0,
+            Kind::Bridge | Kind::Port | Kind::Package => return 0,
         };
         let stopped = self.view.observed.units.get(&unit).is_some_and(|facts| facts.active_state == "inactive");
         let activity = assessment.differences.iter().any(|d| d.field == "active_state" || d.field == "running");

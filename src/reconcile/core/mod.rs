@@ -96,6 +96,13 @@ pub enum Effect {
         /// What.
         interest: Interest,
     },
+    /// Have the plugins bring up to date what planning needs and no event tells; answer with [`Core::prepared`].
+    Prepare {
+        /// For that job.
+        job: JobId,
+        /// What.
+        interest: Interest,
+    },
     /// Plan; answer with [`Core::planned`].
     Plan {
         /// For that job.
@@ -446,7 +453,12 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
     for id in desired.containers.keys() {
         units.entry(container_unit(id, observed, inventory)).or_default();
     }
-    Interest { units, installable: false }
+    Interest {
+        units,
+        packages: desired.packages.clone(),
+        package_settings: desired.package_settings,
+        ..Interest::default()
+    }
 }
 
 /// An empty plan, for jobs that have none yet.

@@ -46,8 +46,12 @@ impl Sim {
             retry_unmet: false,
             reload_owed: false,
         };
-        let core =
-            Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &["systemd", "ovsdb", "lxc"]);
+        let core = Core::new(
+            Settings::default(),
+            inventory,
+            Join::new(Patterns::default()),
+            &["systemd", "ovsdb", "lxc", "packagekit"],
+        );
         let mut sim = Self {
             core,
             world,
@@ -61,7 +65,7 @@ impl Sim {
             generation: 0,
             document: Arc::default(),
         };
-        for plugin in ["systemd", "ovsdb"] {
+        for plugin in ["systemd", "ovsdb", "packagekit"] {
             sim.connect(plugin);
         }
         sim.pump();
@@ -74,7 +78,11 @@ impl Sim {
     }
 
     fn connect(&mut self, plugin: &'static str) {
-        let facts = if plugin == "systemd" { self.world.systemd(self.asked.clone()) } else { self.world.ovsdb() };
+        let facts = match plugin {
+            "systemd" => self.world.systemd(self.asked.clone()),
+            "packagekit" => self.world.packagekit(),
+            _ => self.world.ovsdb(),
+        };
         self.core.plugin_event(plugin, PluginEvent::Reset(facts), self.now);
         self.backend(plugin, BackendStatus::Connected);
     }
@@ -90,6 +98,8 @@ impl Sim {
         self.core.plugin_event("systemd", PluginEvent::Reset(facts), self.now);
         let facts = self.world.ovsdb();
         self.core.plugin_event("ovsdb", PluginEvent::Reset(facts), self.now);
+        let facts = self.world.packagekit();
+        self.core.plugin_event("packagekit", PluginEvent::Reset(facts), self.now);
     }
 
     fn pump(&mut self) {
@@ -112,6 +122,7 @@ impl Sim {
                 self.tell();
                 self.core.watched(generation, self.now);
             }
+            Effect::Prepare { job, .. } => self.core.prepared(job, self.now),
             Effect::Plan { job, desired, scope, fresh, .. } => {
                 let inventory = Inventory { retry_unmet: fresh, ..self.core.inventory().clone() };
                 let plan = plan(&desired, &self.view.observed, &inventory, scope.as_ref());
@@ -657,7 +668,7 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
         Settings::default(),
         sim.core.inventory.clone(),
         Join::new(Patterns::default()),
-        &["systemd", "ovsdb"],
+        &["systemd", "ovsdb", "packagekit"],
     );
     sim.generation = 7;
     sim.document = Arc::new(one_unit(DriftPolicy::Report));
@@ -665,8 +676,9 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
     sim.core.restore(new, Left::Unfinished, sim.now);
     sim.pump();
     assert_eq!(sim.resource(&unit_a()).status, Status::Unknown);
-    sim.connect("systemd");
-    sim.connect("ovsdb");
+    for plugin in ["systemd", "ovsdb", "packagekit"] {
+        sim.connect(plugin);
+    }
     sim.pump();
     assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
     assert_eq!(sim.view.state.jobs_total, 1);
