@@ -100,7 +100,13 @@ impl Core {
         if !self.may_take_up() {
             return None;
         }
-        self.due.iter().filter(|(id, _)| !self.is_busy(id) && self.is_ready(id)).map(|(_, due)| due.at).min()
+        let of_resources = self.due.iter().filter(|(id, _)| !self.is_busy(id) && self.is_ready(id));
+        of_resources.map(|(_, due)| due.at).chain(self.prune_due()).min()
+    }
+
+    /// When what could not be pruned can be tried again.
+    fn prune_due(&self) -> Option<u64> {
+        self.wanted.unpruned.filter(|_| self.view.observed.is_connected("ovsdb"))
     }
 
     /// While a job writes or waits, its end is the next occasion.
@@ -118,9 +124,9 @@ impl Core {
             return;
         }
         let own = || Caller { uid: OP_DBUS_UID, ..Caller::default() };
-        if self.wanted.unpruned && self.view.observed.is_connected("ovsdb") {
+        if self.prune_due().is_some_and(|at| at <= self.now.boot_usec) {
             // Only a plan of the whole can tell what is named no more.
-            self.wanted.unpruned = false;
+            self.wanted.unpruned = None;
             self.enqueue(JobKind::Reconcile, None, own());
             return;
         }
@@ -205,7 +211,7 @@ impl Core {
 
 /// The wait before try number `tries`: doubling, with up to a quarter of jitter, which comes from the name so that
 /// planning stays a function of its inputs.
-fn retry_wait(id: &ResourceId, tries: u32, settings: &super::Settings) -> u64 {
+pub(super) fn retry_wait(id: &ResourceId, tries: u32, settings: &super::Settings) -> u64 {
     let wait = settings.retry_first.saturating_mul(1 << tries.saturating_sub(1).min(20)).min(settings.retry_last);
     let hash = id.name.bytes().fold(u64::from(tries), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     wait - hash % (wait / 4).max(1)

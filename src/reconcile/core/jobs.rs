@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Core, Effect, Notice, Now, no_plan,
+    Core, Effect, Notice, Now,
+    drift::retry_wait,
+    no_plan,
     run::{Run, RunStep, Stage},
 };
 use crate::{
@@ -479,12 +481,9 @@ impl Core {
                 self.state.observed_generation = generation;
             }
             if whole {
-                let is_unpruned = |step: &Arc<Step>| {
-                    matches!(step.action, Action::Nothing) && matches!(step.subject, Subject::Plugin(_))
-                };
-                self.wanted.unpruned = current && run.plan.steps.iter().any(is_unpruned);
+                self.wanted.unpruned = if current { self.prune_again(&run) } else { None };
             }
-            let owed = self.wanted.unpruned || self.owes();
+            let owed = self.wanted.unpruned.is_some() || self.owes();
             // The job that brings about the last of what was owed completes the generation as well.
             if whole || (current && self.wanted.owed && !owed) {
                 let complete = !stopped && !owed;
@@ -500,6 +499,25 @@ impl Core {
                 self.dirty.insert(id.clone());
             }
         }
+    }
+
+    /// When what could not be pruned is tried again: once its backend is back, or later where a removal met a passing
+    /// fault; `None` = nothing is left.
+    fn prune_again(&mut self, run: &Run) -> Option<u64> {
+        let steps = || run.plan.steps.iter().zip(&run.steps);
+        let unknown =
+            |step: &Step| matches!(step.action, Action::Nothing) && matches!(step.subject, Subject::Plugin(_));
+        if steps().any(|(step, _)| unknown(step)) {
+            return Some(0);
+        }
+        let failed = steps().find_map(|(step, run)| match &step.subject {
+            Subject::Resource(id) if run.retry && run.state == StepState::Failed => {
+                self.wanted.desired.common(id).is_none().then_some(id)
+            }
+            _ => None,
+        });
+        self.wanted.prune_retries = if failed.is_some() { self.wanted.prune_retries.saturating_add(1) } else { 0 };
+        failed.map(|id| self.now.boot_usec + retry_wait(id, self.wanted.prune_retries, &self.settings))
     }
 
     /// Whether a resource waits for a try that is made without anybody's asking: after a restart it must be made too.

@@ -178,8 +178,11 @@ struct Wanted {
     watched: Option<u64>,
     /// Not all of it could be brought about, and what is left is taken up by itself.
     owed: bool,
-    /// What is to be pruned could not be known: its backend was away.
-    unpruned: bool,
+    /// What is to be pruned could not be known or removed, and may be tried again from then on (on the boot clock),
+    /// its backend being there.
+    unpruned: Option<u64>,
+    /// Whole jobs in a row that could not prune for a passing fault.
+    prune_retries: u32,
 }
 
 /// One backend, as the core sees it.
@@ -358,7 +361,8 @@ impl Core {
             desired,
             watched: None,
             owed: false,
-            unpruned: false,
+            unpruned: None,
+            prune_retries: 0,
         };
         self.state.generation = new.generation;
         self.state.source = new.source;

@@ -467,6 +467,27 @@ fn what_is_to_be_pruned_is_pruned_when_its_backend_is_back() {
     assert_eq!(sim.finished, [(1, "partial", false), (1, "done", true)]);
 }
 
+#[test]
+fn what_could_not_be_pruned_for_a_passing_fault_is_pruned_later() {
+    let mut world = world_of_one_unit();
+    world.add_bridge("br0");
+    world.bridges.get_mut("br0").unwrap().external_ids.insert(OWNER_KEY.to_owned(), MACHINE.to_owned());
+    world.away = true;
+    let mut sim = Sim::new(world);
+    assert_eq!(sim.converge(&Document { prune: true, ..Document::default() }), JobResult::Partial);
+    // The waits between the tries grow.
+    sim.pass(10 * SECOND);
+    let tried = sim.view.state.jobs_total;
+    assert!((3..10).contains(&tried), "{tried} jobs");
+    sim.world.away = false;
+    sim.pass(60 * SECOND);
+    assert!(!sim.world.bridges.contains_key("br0"));
+    assert_eq!(sim.finished.last(), Some(&(1, "done", true)));
+    let done = sim.view.state.jobs_total;
+    sim.pass(600 * SECOND);
+    assert_eq!(sim.view.state.jobs_total, done, "and that was all");
+}
+
 /// The actions of a job, one after the other.
 fn actions(sim: &Sim, job: JobId) -> Vec<&'static str> {
     sim.job(job).steps.values().map(|step| step.action).collect()
