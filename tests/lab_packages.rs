@@ -161,7 +161,7 @@ fn a_package_is_installed_updated_and_removed() {
     let latest = packages(&json!({ "lab-hello": { "ensure": "latest" } }));
     let steps = plan(&lab, &latest);
     assert_eq!(steps[0].0, "update-package");
-    assert_eq!(steps[0].1[4][0], json!(["version", {"type": "s", "data": "2.0"}, {"type": "s", "data": "1.0"}]));
+    assert_eq!(steps[0].1[4][0], json!(["version", {"type": "s", "data": "1.0"}, {"type": "s", "data": "2.0"}]));
     assert_eq!(steps[0].1[6], false, "what a package's scripts do cannot be undone");
     assert_eq!(lab.set_desired_state(&latest).1, "done");
     assert_eq!(version(&lab, "lab-hello"), "2.0");
@@ -247,6 +247,7 @@ fn the_plan_names_what_comes_along_and_what_would_go() {
 #[test]
 fn what_the_machine_stands_on_is_never_removed() {
     let Some(lab) = enter() else { return };
+    repository(&lab, &["publish", "lab-vital_2.0_all.deb"]);
     lab.run(&["apt-get", "--quiet", "--yes", "install", "lab-vital"]);
     let removed = |name: &str| packages(&json!({ name: { "ensure": "removed", "allow_remove_others": true } }));
     for name in ["lab-vital", "dbus-broker", "packagekit"] {
@@ -429,14 +430,13 @@ fn a_broken_repository_says_so_and_is_tried_again() {
 
     // Its lists cannot be fetched: what is known is planned with, and what is not known says why.
     fs::rename("/srv/repository/Packages", "/srv/Packages").unwrap();
-    let document =
-        json!({ "packagekit": { "refresh": "before-apply", "packages": { "lab-left": { "ensure": "installed" } } } });
-    assert_eq!(lab.set_desired_state(&document).1, "failed");
-    assert_eq!(stands(&lab, &path("package", "lab-left")).1, "PackageNotFound");
-    let message = of(&lab, "lab-left", RESOURCE, "Message");
+    let document = |name: &str| json!({ "packagekit": { "refresh": "before-apply", "packages": { name: { "ensure": "installed" } } } });
+    assert_eq!(lab.set_desired_state(&document("lab-left")).1, "done");
+    assert_eq!(lab.set_desired_state(&document("lab-new")).1, "failed");
+    assert_eq!(stands(&lab, &path("package", "lab-new")).1, "PackageNotFound");
+    let message = of(&lab, "lab-new", RESOURCE, "Message");
     assert!(message.as_str().unwrap().contains("could not be fetched"), "{message}");
     fs::rename("/srv/Packages", "/srv/repository/Packages").unwrap();
-    assert_eq!(lab.set_desired_state(&document).1, "done");
 }
 
 #[test]
@@ -454,7 +454,7 @@ fn offline_what_is_at_hand_is_installed_and_the_rest_says_so() {
     let list = list.replace("lab-left\n", "lab-far\n").replace("lab-left_", "lab-far_");
     fs::create_dir_all("/srv/far").unwrap();
     fs::write("/srv/far/Packages", list).unwrap();
-    fs::write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/far ./\n").unwrap();
+    fs::write("/etc/apt/sources.list", "deb [trusted=yes] copy:/srv/far ./\n").unwrap();
     lab.run(&["apt-get", "--quiet", "--quiet", "update"]);
     assert_eq!(lab.set_desired_state(&installed("lab-far")).1, "failed");
     assert_eq!(stands(&lab, &path("package", "lab-far")).1, "DownloadFailed");
@@ -496,9 +496,18 @@ fn nothing_is_asked_of_anybody() {
 }
 
 #[test]
+fn what_must_be_started_again_shows() {
+    let Some(lab) = enter() else { return };
+    lab.run(&["touch", "--date=2000-01-01", "/run/reboot-required"]);
+    assert_eq!(lab.set_desired_state(&installed("lab-restart")).1, "done");
+    assert_eq!(of(&lab, "lab-restart", PACKAGE, "RestartRequired"), "system");
+    fs::remove_file("/run/reboot-required").unwrap();
+}
+
+#[test]
 fn what_cannot_be_verified_is_refused_unless_the_section_allows_it() {
     let Some(lab) = enter() else { return };
-    fs::write("/etc/apt/sources.list", "deb file:/srv/repository ./\n").unwrap();
+    fs::write("/etc/apt/sources.list", "deb copy:/srv/repository ./\n").unwrap();
     lab.run(&["apt-get", "--quiet", "--quiet", "update", "--allow-insecure-repositories"]);
     assert_eq!(lab.set_desired_state(&installed("lab-hello")).1, "failed");
     assert_eq!(stands(&lab, &path("package", "lab-hello")), ("blocked".to_owned(), "UntrustedPackage".to_owned()));
@@ -559,7 +568,6 @@ fn a_masked_or_missing_packagekit_keeps_nobody_else_from_working() {
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
 }
 
-/// What the machine cannot install, but still tells: op-dbus shows it before any job needs it.
 #[test]
 fn nothing_is_asked_of_packagekit_that_has_not_changed() {
     let Some(lab) = enter() else { return };
@@ -588,50 +596,36 @@ fn nothing_is_asked_of_packagekit_that_has_not_changed() {
     }
 }
 
-/// Counts the calls that op-dbus makes of PackageKit.
+/// Counts the calls that are made of PackageKit.
 struct Calls(Child, BufReader<std::process::ChildStdout>);
 
 impl Calls {
     fn count() -> Self {
-        let rules = [
-            "type='method_call',destination='org.freedesktop.PackageKit'",
-            "type='method_call',interface='org.opdbus.Lab'",
-        ];
-        let rules = rules.map(|rule| format!("--match={rule}"));
-        let mut child = Command::new("busctl")
-            .args(["--json=short", "monitor", &rules[0], &rules[1]])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("busctl starts");
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let mut calls = Self(child, out);
-        // It monitors once it has seen a call of ours.
-        calls.sync();
-        calls
+        // A call of nobody's interface is the mark of the end.
+        let rules = ["destination='org.freedesktop.PackageKit'", "interface='org.opdbus.Mark'"];
+        let rules = rules.map(|rule| format!("--match=type='method_call',{rule}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec busctl --json=short monitor \"$@\" 2>&1", "monitor", &rules[0], &rules[1]]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("busctl starts");
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert!(line.starts_with("Monitoring"), "{line}");
+        Self(child, out)
     }
 
-    /// Reads up to a mark that is put after all that came before; returns how many calls there were.
-    fn sync(&mut self) -> usize {
+    /// How many there were until now.
+    fn seen(&mut self, lab: &Lab) -> usize {
+        let _ = lab.outcome(&["busctl", "call", "org.opdbus", "/org/opdbus", "org.opdbus.Mark", "Mark"]);
         let mut count = 0;
         loop {
-            let mut mark = Command::new("busctl");
-            mark.args(["call", "org.opdbus", "/org/opdbus", "org.opdbus.Lab", "Mark"]);
-            let _ = mark.stderr(Stdio::null()).stdout(Stdio::null()).status();
             let mut line = String::new();
-            while self.1.read_line(&mut line).unwrap() > 0 {
-                if line.contains("org.opdbus.Lab") {
-                    return count;
-                }
-                count += usize::from(line.contains("org.freedesktop.PackageKit"));
-                line.clear();
+            assert_ne!(self.1.read_line(&mut line).unwrap(), 0, "the monitor stays");
+            if line.contains("org.opdbus.Mark") {
+                return count;
             }
+            count += usize::from(line.contains("org.freedesktop.PackageKit"));
         }
-    }
-
-    fn seen(&mut self, lab: &Lab) -> usize {
-        lab.get(STATE, FACE, "InSync");
-        self.sync()
     }
 }
 
@@ -694,9 +688,12 @@ fn drift_is_put_back_where_the_policy_says_so() {
     let mut signals = lab.signals();
     lab.run(&["dpkg", "-r", "lab-hello"]);
     signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    // The job has let the database go.
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
     lab.run(&["dpkg", "-i", "/srv/packages/lab-hello_2.0_all.deb"]);
     signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("2.0"));
     signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
     lab.run(&["dpkg", "-i", "/srv/packages/lab-other_1.0_all.deb"]);
     signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(true));
     signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(false));

@@ -7,6 +7,8 @@ mod desired;
 mod export;
 mod graph;
 mod packages;
+#[cfg(test)]
+mod packages_tests;
 mod protected;
 mod step;
 #[cfg(test)]

@@ -4,11 +4,12 @@
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    client::{Call, Progress, TransactionError},
+    client::{Call, Progress, TransactionError, is_full},
+    database::log_since,
     keeper::{Keeper, facts_now, installed_id},
     outlook::{Direction, simulate},
     wire,
@@ -173,7 +174,7 @@ async fn together(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: Ve
         return;
     }
     let alone = targets.len() == 1;
-    let result = attempt(keeper, report, kind, &targets).await;
+    let result = explained(keeper, attempt(keeper, report, kind, &targets)).await;
     keeper.reread().await;
     let (held, failed): (Vec<_>, Vec<_>) = targets.into_iter().partition(|target| holds(keeper, target));
     for target in held {
@@ -183,12 +184,29 @@ async fn together(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: Ve
     for target in failed {
         let mut result = result.clone();
         if !alone && !passing {
-            result = attempt(keeper, report, kind, std::slice::from_ref(&target)).await;
+            result = explained(keeper, attempt(keeper, report, kind, std::slice::from_ref(&target))).await;
             keeper.reread().await;
         }
         let outcome = if holds(keeper, &target) { Outcome::done(true) } else { failure(keeper, &target, result) };
         report.ended(&target, outcome);
     }
+}
+
+/// Of an attempt that failed over a package, what dpkg had to say: that the disk is full PackageKit leaves out.
+async fn explained(keeper: &Arc<Keeper>, attempt: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let begun = SystemTime::now();
+    let result = attempt.await;
+    let Err(Failure::Of(TransactionError::Failed { reason: Reason::PackageScriptFailed, message, .. })) = &result
+    else {
+        return result;
+    };
+    let folders = keeper.config.folders.clone();
+    let log = tokio::task::spawn_blocking(move || log_since(&folders, begun)).await.ok().flatten();
+    if log.is_some_and(|log| is_full(&log)) {
+        let message = format!("no space left on device: {message}");
+        return Err(Failure::Of(TransactionError::Failed { reason: Reason::NoSpace, message, retry: true }));
+    }
+    result
 }
 
 fn holds(keeper: &Keeper, target: &Target) -> bool {

@@ -419,7 +419,7 @@ impl<F: FnMut(&Progress)> Listener<F> {
 }
 
 /// What the system's own texts say of a full disk.
-fn is_full(message: &str) -> bool {
+pub(super) fn is_full(message: &str) -> bool {
     message.contains("No space left on device") || message.contains("enough free space")
 }
 

@@ -12,7 +12,7 @@ use super::{
     keeper::Keeper,
     wire::{NAME, PATH},
 };
-use crate::{model::BackendStatus, plugins::PluginEvent};
+use crate::model::BackendStatus;
 
 /// The bus itself.
 const DBUS: &str = "org.freedesktop.DBus";
@@ -110,7 +110,6 @@ async fn serve(keeper: &Arc<Keeper>, wait: &mut Duration) -> Result<String, Lost
                 if news.ended {
                     return Ok("the folder of the package database is gone".to_owned());
                 }
-                keeper.events.send(PluginEvent::Changes(Vec::new()));
                 if reads_itself {
                     keeper.reread().await;
                 } else {
@@ -132,13 +131,8 @@ async fn serve(keeper: &Arc<Keeper>, wait: &mut Duration) -> Result<String, Lost
                 None => return Ok("the connection to the bus was lost".to_owned()),
             },
             () = retry => {
-                again = (again * 2).min(LONGEST_WAIT);
+                again = if keeper.is_unavailable() { (again * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
                 check(keeper, &client).await?;
-                if keeper.is_unavailable() {
-                    keeper.retry.notify_one();
-                } else {
-                    again = FIRST_WAIT;
-                }
             }
         }
     }
@@ -150,14 +144,21 @@ fn spawn<F: Future<Output = ()> + Send + 'static>(keeper: &Arc<Keeper>, work: im
 
 /// Looks whether PackageKit is there, without starting it where nothing is wanted of it.
 async fn check(keeper: &Arc<Keeper>, client: &Client) -> Result<(), zbus::Error> {
+    let nothing_wanted = keeper.state().mirror.packages.is_empty();
     if !client.is_installed().await? {
+        if !nothing_wanted {
+            // Not every bus tells when it has learnt of a service.
+            keeper.retry.notify_one();
+        }
         keeper.show(BackendStatus::Unavailable, "PackageKit is not installed: nothing on the bus provides it");
         return Ok(());
     }
-    if keeper.state().mirror.packages.is_empty() {
+    if nothing_wanted || !keeper.is_unavailable() {
+        // Its start takes a while, and nothing but what is offered hangs on it.
         keeper.show(BackendStatus::Connected, "");
-    } else {
-        keeper.catch_up().await;
+    }
+    if !nothing_wanted {
+        spawn(keeper, |keeper| async move { keeper.catch_up().await });
     }
     Ok(())
 }
@@ -169,13 +170,12 @@ fn heard(keeper: &Arc<Keeper>, message: &Message) {
     let declared = !keeper.state().mirror.packages.is_empty();
     match member.as_str() {
         // It runs: to ask it now keeps it from ending no longer than its own work does.
-        "UpdatesChanged" if declared => spawn(keeper, |keeper| async move {
-            keeper.catch_up().await;
-            keeper.count_updates().await;
-        }),
-        "RepoListChanged" if declared => {
+        "UpdatesChanged" | "RepoListChanged" if declared => {
             keeper.state().mirror.catalogue.stamp.clear();
-            spawn(keeper, |keeper| async move { keeper.catch_up().await });
+            spawn(keeper, |keeper| async move {
+                keeper.catch_up().await;
+                keeper.count_updates().await;
+            });
         }
         _ => {}
     }

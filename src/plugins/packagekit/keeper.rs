@@ -240,10 +240,10 @@ impl Keeper {
         match self.learn(&packages).await {
             Ok(()) => {
                 self.publish();
-                self.show(BackendStatus::Connected, "");
                 if first && !packages.is_empty() {
                     self.count_updates().await;
                 }
+                self.show(BackendStatus::Connected, "");
             }
             Err(error) => self.failed(&error),
         }

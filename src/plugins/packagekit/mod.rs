@@ -13,6 +13,8 @@
 //! | `version` | which of two versions is newer; pure |
 //! | `apply` | the steps |
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 mod apply;
 mod catalogue;
 mod client;

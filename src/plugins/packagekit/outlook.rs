@@ -56,14 +56,26 @@ pub(super) async fn foresee(
         alone.installs.retain(|name| direction == Direction::Out || !named.contains(&**name));
         out.insert(key.clone(), alone);
     }
-    if let Some((reason, message)) = &joint.refused
-        && out.values().all(|alone| alone.refused.is_none())
-    {
+    // What cannot be done at all is out of it: the rest may still stand in each other's way.
+    let feasible: Wanted = wanted
+        .iter()
+        .filter(|(key, _)| out.get(*key).is_some_and(|alone: &Outlook| alone.refused.is_none()))
+        .map(|(key, id)| (key.clone(), id.clone()))
+        .collect();
+    let rest = match feasible.len() {
+        0 | 1 => Outlook::default(),
+        all if all == wanted.len() => joint,
+        _ => {
+            let ids: Vec<String> = feasible.values().cloned().collect();
+            simulate(client, direction, &ids, installed, allow_untrusted).await?
+        }
+    };
+    if let Some((reason, message)) = &rest.refused {
         // Each could be done, and not all of them: those that PackageKit names, or any, stand in each other's way.
         let is_named = |id: &str| message.split(|letter: char| !is_name(letter)).any(|word| word == name_of(id));
-        let any_named = wanted.values().any(|id| is_named(id));
-        for (key, alone) in &mut out {
-            if !any_named || wanted.get(key).is_some_and(|id| is_named(id)) {
+        let any_named = feasible.values().any(|id| is_named(id));
+        for (key, id) in &feasible {
+            if let Some(alone) = out.get_mut(key).filter(|_| !any_named || is_named(id)) {
                 alone.refused = Some((*reason, message.clone()));
             }
         }

@@ -51,7 +51,8 @@ pub(super) enum Info {
 
 impl From<u32> for Info {
     fn from(number: u32) -> Self {
-        match number {
+        // The upper half tells how severe an update is.
+        match number & 0xffff {
             1 => Self::Installed,
             // Of updates: low, enhancement, normal, bugfix, important, security, critical.
             2..=8 | 26 => Self::Available,
@@ -186,6 +187,7 @@ mod tests {
         assert_eq!(parts, ("alpha", "1:2.0-1", "all", "debian-bookworm-main"));
         assert_eq!((found.info, found.summary.as_str()), (Info::Available, "the alpha"));
         assert_eq!(Found::read(1, "a;1;all;", "").unwrap().repository, "");
+        assert_eq!(Found::read(0x5_0005, "a;1;all;", "").unwrap().info, Info::Available, "an update with its severity");
         assert_eq!(Found::read(1, "alpha", ""), None);
     }
 

@@ -6,9 +6,11 @@ mod watch;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::version::Scheme;
@@ -24,6 +26,9 @@ const LOCKS: [&str; 2] = ["lock", "lock-frontend"];
 /// dpkg's journal in its folder: what it had not yet put into its database when it ended.
 const JOURNAL: &str = "updates";
 
+/// How much of the end of a log is read: what dpkg prints of one transaction that fails.
+const LOG_END: u64 = 16 * 1024;
+
 /// The kernel's list of file locks (proc_locks(5)).
 const PROC_LOCKS: &str = "/proc/locks";
 
@@ -38,6 +43,8 @@ pub struct PackageFolders {
     pub offers: Vec<PathBuf>,
     /// apt's lists of what repositories offer.
     pub lists: PathBuf,
+    /// What dpkg printed while apt ran it.
+    pub log: PathBuf,
 }
 
 impl PackageFolders {
@@ -58,6 +65,7 @@ impl PackageFolders {
             rpm: vec!["/usr/lib/sysimage/rpm".into(), "/var/lib/rpm".into()],
             offers: offers.map(PathBuf::from).to_vec(),
             lists: "/var/lib/apt/lists".into(),
+            log: "/var/log/apt/term.log".into(),
         }
     }
 }
@@ -119,6 +127,19 @@ pub(super) struct Stamp {
     inode: u64,
     size: u64,
     changed: (i64, i64),
+}
+
+/// The end of what dpkg printed, if it has printed anything since then: PackageKit cuts its messages at their first colon.
+pub(super) fn log_since(folders: &PackageFolders, since: SystemTime) -> Option<String> {
+    let mut file = fs::File::open(&folders.log).ok()?;
+    let meta = file.metadata().ok()?;
+    if meta.modified().ok()? < since {
+        return None;
+    }
+    file.seek(SeekFrom::Start(meta.len().saturating_sub(LOG_END))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_END).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The state of that file now; `None` = it is not there.
@@ -219,6 +240,7 @@ mod tests {
             rpm: vec![at("rpm1"), at("rpm2")],
             offers: Vec::new(),
             lists: at("lists"),
+            log: at("log"),
         };
         assert_eq!(Database::find(&folders), None);
         fs::create_dir(at("rpm2")).unwrap();
