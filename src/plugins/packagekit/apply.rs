@@ -4,12 +4,12 @@
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use super::{
     client::{Call, Progress, TransactionError, is_full},
-    database::log_since,
+    database::{log_beyond, log_length},
     keeper::{Keeper, facts_now, installed_id},
     outlook::{Direction, simulate},
     wire,
@@ -194,14 +194,14 @@ async fn together(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: Ve
 
 /// Of an attempt that failed over a package, what dpkg had to say: that the disk is full PackageKit leaves out.
 async fn explained(keeper: &Arc<Keeper>, attempt: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let begun = SystemTime::now();
+    let length = log_length(&keeper.config.folders);
     let result = attempt.await;
     let Err(Failure::Of(TransactionError::Failed { reason: Reason::PackageScriptFailed, message, .. })) = &result
     else {
         return result;
     };
     let folders = keeper.config.folders.clone();
-    let log = tokio::task::spawn_blocking(move || log_since(&folders, begun)).await.ok().flatten();
+    let log = tokio::task::spawn_blocking(move || log_beyond(&folders, length)).await.ok().flatten();
     if log.is_some_and(|log| is_full(&log)) {
         let message = format!("no space left on device: {message}");
         return Err(Failure::Of(TransactionError::Failed { reason: Reason::NoSpace, message, retry: true }));
@@ -295,7 +295,7 @@ async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[T
         }
         let result = async {
             check(keeper, kind, &open, &ids).await?;
-            let mut told = Instant::now();
+            let mut told: Option<Instant> = None;
             let mut locked = false;
             let ran = client.run(call(kind, &ids, &open), |progress| {
                 if progress.locked != locked {
@@ -307,8 +307,8 @@ async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[T
                     };
                     report.runs(&open, reason, text);
                 }
-                if !locked && told.elapsed() >= PROGRESS_EVERY {
-                    told = Instant::now();
+                if !locked && told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+                    told = Some(Instant::now());
                     report.progress(&open, progress);
                 }
             });

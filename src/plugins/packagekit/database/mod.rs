@@ -10,7 +10,6 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use super::version::Scheme;
@@ -129,14 +128,18 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// The end of what dpkg printed, if it has printed anything since then: PackageKit cuts its messages at their first colon.
-pub(super) fn log_since(folders: &PackageFolders, since: SystemTime) -> Option<String> {
+/// How long what dpkg printed is by now.
+pub(super) fn log_length(folders: &PackageFolders) -> u64 {
+    fs::metadata(&folders.log).map_or(0, |meta| meta.len())
+}
+
+/// What dpkg printed beyond that length, the end of it: PackageKit cuts its messages at their first colon.
+pub(super) fn log_beyond(folders: &PackageFolders, length: u64) -> Option<String> {
     let mut file = fs::File::open(&folders.log).ok()?;
-    let meta = file.metadata().ok()?;
-    if meta.modified().ok()? < since {
-        return None;
-    }
-    file.seek(SeekFrom::Start(meta.len().saturating_sub(LOG_END))).ok()?;
+    let end = file.metadata().ok()?.len();
+    // Rotated meanwhile, it is all new.
+    let from = if end < length { 0 } else { length };
+    file.seek(SeekFrom::Start(from.max(end.saturating_sub(LOG_END)))).ok()?;
     let mut bytes = Vec::new();
     file.take(LOG_END).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
