@@ -29,6 +29,8 @@ const ETC: &str = "/etc";
 const VAR_LIB: &str = "/var/lib";
 const CONFIG_FILE: &str = "op-dbus.toml";
 const STATE_FILE: &str = "state.json";
+/// What a configuration's name ends in; everything else that is checked is a document.
+const CONFIG_EXTENSION: &str = "toml";
 /// What stands for standard input.
 const STDIN: &str = "-";
 
@@ -47,9 +49,10 @@ pub struct Cli {
 /// What can be done besides running the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
-    /// Check a desired-state document, offline: every fault with its place, exit code 1 if there is one
+    /// Check a desired-state document, or a configuration, offline: every fault with its place, exit code 1 if there
+    /// is one
     Check {
-        /// The document; - is standard input
+        /// The document; - is standard input. A file whose name ends in .toml is a configuration
         file: PathBuf,
     },
     /// Print the JSON Schema of the desired-state document
@@ -94,6 +97,8 @@ pub struct Settings {
     pub lxc: bool,
     /// The packagekit plugin is on.
     pub packagekit: bool,
+    /// The dbus plugin is on.
+    pub dbus: bool,
     /// Everything else.
     pub config: Config,
 }
@@ -156,6 +161,7 @@ impl Daemon {
             ovsdb,
             lxc: config.lxc.enabled.unwrap_or(by_default),
             packagekit: config.packagekit.enabled.unwrap_or(by_default),
+            dbus: config.dbus.enabled.unwrap_or(true),
             config,
         })
     }
@@ -174,6 +180,9 @@ impl Verb {
         let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
         let done = match self {
             Self::Check { file } if file.as_os_str() == STDIN => check(file, io::stdin().lock(), &mut out, &mut err),
+            Self::Check { file } if file.extension().is_some_and(|extension| extension == CONFIG_EXTENSION) => {
+                check_config(file, &mut out, &mut err)
+            }
             Self::Check { file } => match File::open(file) {
                 Ok(opened) => check(file, opened, &mut out, &mut err),
                 Err(error) => writeln!(err, "{}: {error}", file.display()).map(|()| false),
@@ -211,6 +220,14 @@ fn check(file: &Path, document: impl Read, out: &mut impl Write, err: &mut impl 
     }
 }
 
+/// Checks a configuration: a line for it, or for what is wrong with it; whether nothing was.
+fn check_config(file: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
+    match Config::load(file, true) {
+        Ok(_) => writeln!(out, "{}: valid", file.display()).map(|()| true),
+        Err(error) => writeln!(err, "{}", printable(&error.to_string())).map(|()| false),
+    }
+}
+
 /// What a good document holds.
 fn summary(document: &Document) -> String {
     let counts = [
@@ -219,6 +236,7 @@ fn summary(document: &Document) -> String {
         (document.bridges.len(), "bridge"),
         (document.ports.len(), "port"),
         (document.containers.len(), "container"),
+        (document.objects.len(), "object"),
     ];
     let mut text = String::new();
     for (count, kind) in counts.into_iter().filter(|(count, _)| *count > 0) {
@@ -375,6 +393,22 @@ mod tests {
         );
         assert!(lines.iter().any(|line| line.ends_with(" [BadName]")), "{err}");
         assert!(!err.contains('\u{1b}'), "{err:?}");
+    }
+
+    #[test]
+    fn a_configuration_is_checked_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("op-dbus.toml");
+        let checked = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let good = check_config(&file, &mut out, &mut err).unwrap();
+            (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), good)
+        };
+        let name = file.display();
+        assert_eq!(checked("[log]\nlevel = 'warn'"), (format!("{name}: valid\n"), String::new(), true));
+        let (out, err, good) = checked("[log]\nlevel = 'loud'");
+        assert!(!good && out.is_empty() && err.starts_with(&format!("{name}:2: log.level: ")), "{err}");
     }
 
     #[test]

@@ -13,9 +13,13 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::plugins::{
-    lxc::{BadPattern, PORT_PATTERNS, Patterns},
-    ovsdb::Remote,
+use crate::{
+    config_proxmox::Proxmox,
+    plan::PROTECTED_CALLS,
+    plugins::{
+        lxc::{BadPattern, PORT_PATTERNS, Patterns},
+        ovsdb::Remote,
+    },
 };
 
 /// Units that run containers, the likeliest first: Proxmox VE's, LXC's own, systemd-nspawn's.
@@ -25,7 +29,7 @@ const CONTAINER_PATTERNS: [&str; 3] = ["pve-container@*.service", "lxc@*.service
 const OVSDB_REMOTE: &str = "unix:/run/openvswitch/db.sock";
 
 /// The longest time that can be set: longer than that, a job that waits looks like one that hangs.
-const LONGEST_MS: u64 = 10 * 60 * 1000;
+pub(crate) const LONGEST_MS: u64 = 10 * 60 * 1000;
 
 /// A number of the configuration, between two bounds (both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +130,10 @@ pub struct Config {
     pub lxc: Lxc,
     /// `[packagekit]`.
     pub packagekit: Packagekit,
+    /// `[dbus]`.
+    pub dbus: Dbus,
+    /// `[proxmox]`.
+    pub proxmox: Proxmox,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.
@@ -211,6 +219,48 @@ impl Default for Packagekit {
     fn default() -> Self {
         Self { enabled: None, lock_timeout_s: Bounded(600) }
     }
+}
+
+/// `[dbus]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dbus {
+    /// The plugin is on. `None` = it is.
+    pub enabled: Option<bool>,
+    /// Methods that are never called, `SERVICE INTERFACE.METHOD`; a `*` at the end stands for any rest. Replaces the list
+    /// that is built in.
+    #[serde(deserialize_with = "call_patterns")]
+    pub never_call: Vec<String>,
+    /// How long a service may take to answer a call, in milliseconds.
+    pub call_timeout_ms: Bounded<100, LONGEST_MS>,
+}
+
+impl Default for Dbus {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            never_call: PROTECTED_CALLS.map(str::to_owned).to_vec(),
+            call_timeout_ms: Bounded(10_000),
+        }
+    }
+}
+
+/// Reads patterns of calls, each checked.
+fn call_patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let patterns = Vec::<String>::deserialize(deserializer)?;
+    let plain = |part: &str| part.chars().all(|char| char.is_ascii_alphanumeric() || "._-".contains(char));
+    let is_one = |pattern: &str| {
+        pattern.split_once(' ').is_some_and(|(service, member)| {
+            let member = member.strip_suffix('*').unwrap_or(member);
+            !service.is_empty() && plain(service) && plain(member) && !pattern.ends_with(' ')
+        })
+    };
+    if let Some(bad) = patterns.iter().find(|pattern| !is_one(pattern)) {
+        return Err(D::Error::custom(format_args!(
+            "{bad:?} must be a service, a space, and an interface with a method; a * may stand at its end"
+        )));
+    }
+    Ok(patterns)
 }
 
 /// `[limits]`.
@@ -382,6 +432,7 @@ mod tests {
              [ovsdb]\nenabled = true\nremote = 'tcp:192.0.2.1:6640'\napply_timeout_ms = 600000\n\
              [lxc]\nenabled = true\nport_patterns = ['box-(.+)']\nunit_template = 'crate@*.service'\nsettle_ms = 1\n\
              [packagekit]\nenabled = true\nlock_timeout_s = 5\n\
+             [dbus]\nenabled = false\nnever_call = ['a.b *', 'a.b a.b.C', 'a.b a.b.D*']\ncall_timeout_ms = 100\n\
              [limits]\njobs = 1\njob_minutes = 0\ngenerations = 10000\n\
              [log]\nlevel = 'debug'\n",
         )
@@ -392,6 +443,8 @@ mod tests {
         );
         assert_eq!(config.ovsdb.remote.to_string(), "tcp:192.0.2.1:6640");
         assert_eq!(config.ovsdb.apply_timeout_ms.get(), 600_000);
+        assert_eq!((config.dbus.enabled, config.dbus.never_call.len()), (Some(false), 3));
+        assert_eq!(config.dbus.call_timeout_ms.get(), 100);
         assert_eq!(config.container_unit().unwrap(), "crate@%.service");
         assert_eq!(config.patterns().unwrap().container_of_port("box-a").as_deref(), Some("a"));
         assert_eq!(config.patterns().unwrap().container_of_unit("box@b.service").as_deref(), Some("b"));
@@ -412,6 +465,7 @@ mod tests {
             ("[lxc]\nport_patterns = ['(']", 2, "lxc.port_patterns: ", "port pattern"),
             ("[lxc]\nport_patterns = ['veth']", 2, "lxc.port_patterns: ", "no group"),
             ("[systemd]\ncontainer_patterns = ['a@*.service', 'b']", 2, "systemd.container_patterns[1]: ", "one *"),
+            ("[dbus]\nnever_call = ['a.b']", 2, "dbus.never_call: ", "a service, a space"),
             ("[log]\nlevel = 'loud'", 2, "log.level: ", "warn"),
             ("log = 3", 1, "log: ", "invalid type"),
             ("[log]\nlevel = 'info'\nlevel = 'warn'", 3, "", "duplicate key"),

@@ -16,12 +16,15 @@ use crate::{
     logging::Logging,
     model::{Backend, BackendStatus, Reader},
     notify,
-    plan::Inventory,
+    plan::{Hand, Inventory},
     plugins::{
         Events, Plugin, PluginEvent,
+        dbus::{Dbus, DbusConfig},
         lxc::{BadPattern, Join},
+        machined::{Machined, MachinedConfig},
         ovsdb::{self, Ovsdb, Timing},
         packagekit::{PackageKit, PackageKitConfig},
+        proxmox::Proxmox,
         systemd::{Systemd, SystemdConfig},
     },
     reconcile::{self, Control, Core, Parts, start},
@@ -30,7 +33,7 @@ use crate::{
 };
 
 /// The plugins, in the order in which they are shown.
-const PLUGINS: [&str; 4] = ["systemd", "ovsdb", "lxc", "packagekit"];
+const PLUGINS: [&str; 5] = ["systemd", "ovsdb", "lxc", "packagekit", "dbus"];
 
 /// The name is taken once every backend has answered, or after this long: callers find a filled tree, and a backend
 /// that hangs keeps nobody from seeing the others.
@@ -79,7 +82,11 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     let (sender, events) = mpsc::unbounded_channel();
     let plugins = spawn_plugins(&settings, &machine_id, &sender);
     drop(sender);
-    let core = Core::new(core_settings(config), inventory, join, &PLUGINS);
+    let core_settings = reconcile::Settings {
+        has_runtime: plugins.iter().any(|plugin| plugin.name() == "lxc"),
+        ..core_settings(config)
+    };
+    let core = Core::new(core_settings, inventory, join, &PLUGINS);
     let (stop, stopped) = oneshot::channel::<()>();
     let rules = rules(config);
     let parts = Parts { core, plugins, events, store, rules: rules.clone() };
@@ -166,15 +173,23 @@ fn inventory(config: &Config, machine_id: &str) -> Inventory {
     Inventory {
         machine_id: machine_id.to_owned(),
         protected_units: own.into_iter().collect(),
+        protected_calls: config.dbus.never_call.clone(),
         container_unit: config.container_unit().unwrap_or_default(),
         retry_unmet: false,
         reload_owed: false,
+        hand: match &config.proxmox.0 {
+            Some(proxmox) => Hand::Proxmox { node: proxmox.node.clone() },
+            None => Hand::Systemd,
+        },
     }
 }
 
 fn rules(config: &Config) -> Rules {
     let patterns = &config.systemd.container_patterns;
-    Rules { container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect() }
+    Rules {
+        container_units: patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        proxmox: config.proxmox.0.is_some(),
+    }
 }
 
 fn core_settings(config: &Config) -> reconcile::Settings {
@@ -226,6 +241,18 @@ fn spawn_plugins(
     }
     if !settings.lxc {
         events("lxc").send(disabled());
+    } else if let Some(proxmox) = config.proxmox.0.clone() {
+        plugins.push(Arc::new(Proxmox::start(proxmox, events("lxc"))));
+    } else if !session {
+        plugins.push(Arc::new(Machined::spawn(MachinedConfig::system(machine_id), events("lxc"))));
+    }
+    if settings.dbus {
+        let base = if *session { DbusConfig::session() } else { DbusConfig::system() };
+        let never_call = config.dbus.never_call.clone();
+        let config = DbusConfig { never_call, call_limit: config.dbus.call_timeout_ms.millis(), ..base };
+        plugins.push(Arc::new(Dbus::spawn(config, events("dbus"))));
+    } else {
+        events("dbus").send(disabled());
     }
     plugins
 }

@@ -6,13 +6,14 @@
 //! |---|---|
 //! | [`bus`] | the tree: dispatch, interfaces, signals, authorization |
 //! | [`reconcile`] | the one writer of the model: generations, jobs, drift |
-//! | [`plugins`] | systemd, ovsdb, lxc: watch and apply, each behind one trait |
+//! | [`plugins`] | systemd, ovsdb, lxc (Proxmox VE, systemd-machined), dbus: watch and apply, each behind one trait |
 //! | [`store`] | generations on disk |
 //! | [`state_file`] | watches the state file through links and folders |
 //! | [`plan`] | desired - observed = steps; pure |
 //! | [`model`] | observed state, snapshots, changes |
 //! | [`desired`] | the document: types, parsing, validation, schema |
-//! | [`cli`], [`config`] | command line and configuration file |
+//! | [`typed`] | D-Bus values as JSON, and back; pure |
+//! | [`cli`], [`config`], [`config_proxmox`] | command line and configuration file |
 //! | [`logging`], [`notify`] | the journal, the service manager |
 //! | [`clock`] | time, deadlines, which boot and which machine this is |
 
@@ -20,6 +21,7 @@ pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod config_proxmox;
 pub mod daemon;
 pub mod desired;
 pub mod logging;
@@ -30,3 +32,4 @@ pub mod plugins;
 pub mod reconcile;
 pub mod state_file;
 pub mod store;
+pub mod typed;

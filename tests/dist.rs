@@ -101,8 +101,13 @@ fn the_example_configuration_shows_the_defaults() {
         .collect();
     let mut shown = load(&uncommented);
     let defaults = Config::default();
-    let plugins =
-        [&mut shown.systemd.enabled, &mut shown.ovsdb.enabled, &mut shown.lxc.enabled, &mut shown.packagekit.enabled];
+    let plugins = [
+        &mut shown.systemd.enabled,
+        &mut shown.ovsdb.enabled,
+        &mut shown.lxc.enabled,
+        &mut shown.packagekit.enabled,
+        &mut shown.dbus.enabled,
+    ];
     for enabled in plugins {
         assert_eq!(enabled.take(), Some(true));
     }

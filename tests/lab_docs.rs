@@ -214,6 +214,11 @@ fn the_operations() {
 }
 
 #[test]
+fn the_objects() {
+    document("docs/objects.md");
+}
+
+#[test]
 fn the_clients() {
     document("docs/clients.md");
 }
@@ -223,10 +228,23 @@ fn the_packages() {
     document("docs/packages.md");
 }
 
+#[test]
+fn the_containers_of_machined() {
+    document("docs/machined.md");
+}
+
 /// Every document that shows commands is among those above.
 #[test]
 fn no_document_is_left_out() {
-    let played = ["README.md", "docs/clients.md", "docs/deployment.md", "docs/operations.md", "docs/packages.md"];
+    let played = [
+        "README.md",
+        "docs/clients.md",
+        "docs/deployment.md",
+        "docs/machined.md",
+        "docs/objects.md",
+        "docs/operations.md",
+        "docs/packages.md",
+    ];
     for file in markdown::documents() {
         let shows = markdown::blocks(&markdown::read(file.to_str().unwrap())).iter().any(|b| b.info == "console");
         assert_eq!(shows, played.contains(&file.to_str().unwrap()), "{}", file.display());

@@ -184,6 +184,45 @@ fn a_newer_document_takes_over_from_a_job() {
     assert_eq!((&listed[0][5], &listed[1][5]), (&json!("superseded"), &json!("done")));
 }
 
+/// ovs-vswitchd, stopped until this is dropped.
+struct Hung<'a>(&'a Lab);
+
+impl<'a> Hung<'a> {
+    fn hang(lab: &'a Lab) -> Self {
+        lab.run(&["systemctl", "kill", "--signal=STOP", "ovs-vswitchd.service"]);
+        Self(lab)
+    }
+}
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.outcome(&["systemctl", "kill", "--signal=CONT", "ovs-vswitchd.service"]);
+    }
+}
+
+/// What is in its database is not what it works by.
+#[test]
+fn what_a_hung_switch_has_not_applied_does_not_hold_until_it_has() {
+    let Some(lab) = enter() else { return };
+    let bridge =
+        |ports: Value| json!({ "ovsdb": { "bridges": { "lab-hung": { "datapath_type": "netdev", "ports": ports } } } });
+    let (_, result) = lab.set_desired_state(&bridge(json!({ "lab-h0": { "type": "internal" } })));
+    assert_eq!(result, "done");
+    let hung = Hung::hang(&lab);
+    let ports = json!({ "lab-h0": { "type": "internal", "tag": 7 }, "lab-h1": { "type": "internal" } });
+    let (job, result) = lab.set_desired_state(&bridge(ports));
+    assert_eq!(result, "partial");
+    let said = lab.get(&job, JOB, "Message");
+    assert!(said.as_str().unwrap().starts_with("1 of 3 resources hold; port:lab-h0: SwitchNotAnswering"), "{said}");
+    assert_eq!(lab.get(&path("port", "lab-h1"), RESOURCE, "Status"), "failed");
+    assert_eq!(lab.get(STATE, FACE, "InSync"), false);
+    drop(hung);
+    lab.until(STATE, FACE, "InSync", |in_sync| in_sync == true);
+    assert_eq!(lab.ovs(&["get", "interface", "lab-h1", "error"]), "[]");
+    let gone = json!({ "ovsdb": { "bridges": { "lab-hung": { "ensure": "absent" } } } });
+    assert_eq!(lab.set_desired_state(&gone).1, "done");
+}
+
 #[test]
 fn a_container_outside_the_plan_need_not_wait_for_it() {
     let Some(lab) = enter() else { return };

@@ -69,6 +69,15 @@ fn once(told: &[(Map<String, Value>, Vec<String>)], properties: &[&str]) -> Map<
     changed.clone()
 }
 
+/// What was told, of these properties and no other, each of them once. systemd tells of one change in several signals,
+/// or its client makes it in several calls, and the machine may be slow enough for op-dbus to see one without the other.
+fn each_once(told: &[(Map<String, Value>, Vec<String>)], properties: &[&str]) -> BTreeMap<String, Value> {
+    let mut names: Vec<&String> = told.iter().flat_map(|(changed, _)| changed.keys()).collect();
+    names.sort();
+    assert_eq!(names, properties, "{told:#?}");
+    step_by_step(told)
+}
+
 /// What was told, one after the other, comes to; a stop may take systemd long enough to be told on its way, but nothing
 /// is told twice.
 fn step_by_step(told: &[(Map<String, Value>, Vec<String>)]) -> BTreeMap<String, Value> {
@@ -97,7 +106,7 @@ fn a_unit_is_followed_through_its_life() {
     assert_eq!(changed["UnitPath"], "/org/freedesktop/systemd1/unit/lab_2didle_2eservice");
 
     let changed =
-        once(&told(&lab, &["systemctl", "kill", "--signal=KILL", UNIT]), &["ActiveState", "Result", "SubState"]);
+        each_once(&told(&lab, &["systemctl", "kill", "--signal=KILL", UNIT]), &["ActiveState", "Result", "SubState"]);
     assert_eq!((&changed["ActiveState"], &changed["Result"]), (&json!("failed"), &json!("signal")));
 
     // systemd tells of a unit and of its result as a service in two signals.
@@ -124,13 +133,15 @@ fn a_unit_is_followed_through_its_life() {
     let changed = step_by_step(&told(&lab, &["systemctl", "stop", UNIT]));
     assert_eq!((&changed["ActiveState"], &changed["UnitPath"]), (&json!("inactive"), &json!("/")));
 
-    let changed = once(&told(&lab, &["systemctl", "mask", UNIT]), &["Description", "LoadState", "UnitFileState"]);
+    let changed = each_once(&told(&lab, &["systemctl", "mask", UNIT]), &["Description", "LoadState", "UnitFileState"]);
     assert_eq!(changed["LoadState"], "masked");
-    let changed = once(&told(&lab, &["systemctl", "unmask", UNIT]), &["Description", "LoadState", "UnitFileState"]);
+    let changed =
+        each_once(&told(&lab, &["systemctl", "unmask", UNIT]), &["Description", "LoadState", "UnitFileState"]);
     assert_eq!((&changed["LoadState"], &changed["UnitFileState"]), (&json!("loaded"), &json!("disabled")));
 
     fs::remove_file(&file).unwrap();
-    let changed = once(&told(&lab, &["systemctl", "daemon-reload"]), &["Description", "LoadState", "UnitFileState"]);
+    let changed =
+        each_once(&told(&lab, &["systemctl", "daemon-reload"]), &["Description", "LoadState", "UnitFileState"]);
     assert_eq!(changed["LoadState"], "not-found");
     assert_eq!(lab.get(&unit, RESOURCE, "Present"), false);
 
@@ -166,7 +177,8 @@ fn a_container_is_followed_with_its_port() {
     lab.until(&port, "org.opdbus.Port", "Stale", |stale| *stale == true);
     let told = changes(&lab, &mut signals, &container, "Container");
     let states: Vec<_> = told.iter().filter_map(|(changed, _)| changed.get("ActiveState")).collect();
-    assert_eq!(states, ["failed"], "{told:#?}");
+    // With several processes to bury, systemd is at times seen to be at it.
+    assert_eq!(states.last(), Some(&&json!("failed")), "{told:#?}");
 
     lab.ovs(&["del-port", "veth100"]);
     lab.until(&container, "org.opdbus.Container", "Ports", |ports| *ports == json!([]));

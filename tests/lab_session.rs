@@ -56,6 +56,18 @@ fn her_own_units_on_her_own_bus() {
     let stored = call(&lab, STATE, "org.opdbus.State", "GetDesiredState", &["ta{sv}", "0", "0"]);
     assert_eq!(serde_json::from_str::<Value>(stored[0].as_str().unwrap()).unwrap(), document);
 
+    // A service of her own bus: her systemd, by a preset.
+    let with = json!({ "unit": "lab-idle.service", "property": "Description", "value": "hers",
+                       "interface": "org.freedesktop.systemd1.Unit" });
+    let object = json!({ "dbus": { "objects": { "idle": { "preset": "unit-property", "with": with } } } });
+    let reply = call(&lab, STATE, "org.opdbus.State", "SetDesiredState", &["s", &object.to_string()]);
+    let result = call(&lab, reply[1].as_str().unwrap(), "org.opdbus.Job", "Wait", &[]);
+    assert_eq!(result[0], "done");
+    assert_eq!(
+        alice(&lab, &["systemctl", "--user", "show", "--value", "--property=Description", "lab-idle.service"]),
+        "hers"
+    );
+
     // Open vSwitch and the containers are the host's, not hers.
     for plugin in ["ovsdb", "lxc"] {
         let path = format!("/org/opdbus/plugin/{plugin}");

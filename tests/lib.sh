@@ -53,10 +53,32 @@ need_cargo() {
     home=$(getent passwd "$user" | cut -d : -f 6)
     as_builder=(env)
     if [ "$user" != root ] && [ "$user" = "$(stat --format=%U "$checkout")" ]; then
-        as_builder=(runuser -u "$user" -- env "HOME=$home" "PATH=$PATH")
+        as_builder=(runuser -u "$user" -- env "HOME=$home")
     fi
 }
 
 cargo() {
-    (cd "$checkout" && "${as_builder[@]}" cargo "$@" </dev/null)
+    (cd "$checkout" && "${as_builder[@]}" "PATH=$PATH" cargo "$@" </dev/null)
+}
+
+# need_cargo_tool NAME VERSION: a subcommand of cargo's that is no part of Rust, built once and kept in the target folder.
+need_cargo_tool() {
+    local name=$1 version=$2 root
+    root=$(target_folder)/tools/$name-$version
+    if [ ! -x "$root/bin/$name" ]; then
+        say "Building $name $version (once)"
+        cargo install --quiet --debug --locked --root "$root" --version "=$version" "$name"
+    fi
+    PATH=$root/bin:$PATH
+    export PATH
+}
+
+target_folder() {
+    cargo metadata --locked --no-deps --format-version=1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
+}
+
+# Installs the fake of Proxmox VE's API, and tells the tests where its schema is: from then on they insist on it.
+need_fakepve() {
+    OPDBUS_FAKEPVE=$("$checkout/tests/lab/pve/install") || die "the fake of Proxmox VE's API cannot be installed"
+    export OPDBUS_FAKEPVE
 }

@@ -168,6 +168,7 @@ fn touched(old: &Snapshot, new: &Snapshot) -> BTreeSet<ResourceId> {
     ids.extend(was.units.diff(&is.units).map(|item| ResourceId::unit(key(&item).clone())));
     ids.extend(was.bridges.diff(&is.bridges).map(|item| ResourceId::bridge(key(&item).clone())));
     ids.extend(was.ports.diff(&is.ports).map(|item| ResourceId::port(key(&item).clone())));
+    ids.extend(was.objects.diff(&is.objects).map(|item| ResourceId::object(key(&item).clone())));
     for item in was.containers.diff(&is.containers) {
         ids.insert(ResourceId::container(key(&item).clone()));
         // Port.Stale is told by the container.

@@ -1,17 +1,25 @@
 //! Values as the bus carries them, borrowed from the snapshot: no [`zbus::Variant`] is built to send one.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::{OrdMap, OrdSet};
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap as _, SerializeSeq as _},
 };
-use zbus::{ObjectPath, Signature, Type, as_variant, signature};
+use zbus::{ObjectPath, Signature, Type, Variant, as_variant, signature};
 
 use super::path::job_path;
-use crate::model::{
-    Difference, InterfaceFacts, JobId, Kind, Name, ResourceId, StepFacts, StringMap, Subject, Value, shown,
+use crate::{
+    model::{
+        Difference, InterfaceFacts, JobId, Kind, Name, REDACTED, ResourceId, StepFacts, StringMap, Subject, TypedValue,
+        Value, holds_secret, shown,
+    },
+    typed,
 };
 
 /// Path of what is not there.
@@ -239,6 +247,27 @@ impl Serialize for More {
     }
 }
 
+/// Values of other services' properties, in their own types; what may be a secret is redacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TypedMap<'a>(pub(crate) &'a BTreeMap<String, TypedValue>);
+
+impl Type for TypedMap<'_> {
+    const SIGNATURE: &'static Signature = &signature!("a{sv}");
+}
+
+impl Serialize for TypedMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = self.0.iter().filter_map(|(name, typed)| {
+            if holds_secret(name, &typed.value) {
+                return Some((name, Variant::from(REDACTED)));
+            }
+            let signature = typed::single(&typed.signature)?;
+            Some((name, typed::to_variant(&typed.value, &signature).ok()?))
+        });
+        serializer.collect_map(shown)
+    }
+}
+
 /// Differences as field, desired, observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Differences<'a>(pub(crate) &'a [Difference]);
@@ -343,6 +372,8 @@ pub(crate) enum Prop<'a> {
     Steps(Steps<'a>),
     /// `a(sisssa{sv})`.
     Interfaces(Interfaces<'a>),
+    /// `a{sv}`.
+    Typed(TypedMap<'a>),
 }
 
 impl Type for Prop<'_> {
@@ -366,6 +397,7 @@ impl Serialize for Prop<'_> {
             Self::Differences(value) => as_variant::serialize(value, serializer),
             Self::Steps(value) => as_variant::serialize(value, serializer),
             Self::Interfaces(value) => as_variant::serialize(value, serializer),
+            Self::Typed(value) => as_variant::serialize(value, serializer),
         }
     }
 }

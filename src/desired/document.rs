@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::container::{ContainerSpec, TemplateSpec};
+use super::object::ObjectSpec;
 use super::packages::{PackageSettings, PackageSpec};
-use crate::model::{DriftPolicy, Name, ResourceId, host_side_names};
+use crate::model::{DriftPolicy, Name, ResourceId};
 
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub struct Document {
     pub packages: BTreeMap<Name, PackageSpec>,
     /// What the section `packagekit` says of all of them.
     pub package_settings: PackageSettings,
+    /// `dbus.objects`.
+    pub objects: BTreeMap<Name, ObjectSpec>,
+    /// `lxc.templates`, by name: a file's under Proxmox VE, an image's under systemd-machined.
+    pub templates: BTreeMap<Name, TemplateSpec>,
 }
 
 /// What every resource's entry can say.
@@ -254,36 +260,11 @@ pub struct PortSpec {
     pub common: Common,
 }
 
-/// An entry of `lxc.containers`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ContainerSpec {
-    /// Name of the host side of its network.
-    pub veth: Option<Name>,
-    /// The bridge that `veth` shall be on. Given only together with `veth`.
-    pub bridge: Option<Name>,
-    /// Whether it shall run.
-    pub running: Option<bool>,
-    /// May be touched although its unit is on the never-touch list.
-    pub allow_protected: bool,
-    /// What every entry can say.
-    pub common: Common,
-}
-
-impl ContainerSpec {
-    /// Names of ports that satisfy `veth` of the container with that id; the other spellings of
-    /// [`host_side_names`] count only where `veth` is made of the container's own number.
-    #[must_use]
-    pub fn port_names(&self, id: &str) -> Vec<Name> {
-        let Some(veth) = &self.veth else { return Vec::new() };
-        if veth.strip_prefix("veth") == Some(id) { host_side_names(veth) } else { vec![veth.clone()] }
-    }
-}
-
 impl Document {
     /// Names no resource at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.resources().next().is_none()
+        self.resources().next().is_none() && self.templates.is_empty()
     }
 
     /// What an entry of that resource says for every kind; `None` where the document does not name it.
@@ -296,6 +277,7 @@ impl Document {
             Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
             Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
             Kind::Container => self.containers.get(&id.name).map(|spec| &spec.common),
+            Kind::Object => self.objects.get(&id.name).map(|spec| &spec.common),
         }
     }
 
@@ -306,7 +288,8 @@ impl Document {
         let ports = self.ports.keys().cloned().map(ResourceId::port);
         let containers = self.containers.keys().cloned().map(ResourceId::container);
         let packages = self.packages.keys().cloned().map(ResourceId::package);
-        packages.chain(bridges).chain(ports).chain(containers).chain(units)
+        let objects = self.objects.keys().cloned().map(ResourceId::object);
+        packages.chain(bridges).chain(ports).chain(containers).chain(units).chain(objects)
     }
 
     /// The policy in force for that resource.

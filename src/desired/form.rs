@@ -8,12 +8,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::model::Kind;
+use crate::model::{DriftPolicy, Kind};
 
 use super::{
     decode::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU, RESERVED_PREFIX, VERSION},
-    document::{ActiveState, BondMode, Ensure, FailMode, Lacp, OptionalMap, VlanMode, Want},
+    document::{ActiveState, BondMode, Common, Ensure, FailMode, Lacp, OptionalMap, VlanMode, Want},
+    form_lxc::LxcForm,
     names,
+    object_form::DbusForm,
     packages::{PackageEnsure, REFRESH_PATTERN},
 };
 
@@ -49,6 +51,9 @@ pub(super) struct DocumentForm<'d> {
     /// Packages of the distribution, by PackageKit.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) packagekit: PackagekitForm<'d>,
+    /// Objects of other D-Bus services.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) dbus: DbusForm<'d>,
 }
 
 /// What systemd manages.
@@ -205,41 +210,6 @@ pub(super) struct PortForm<'d> {
     pub(super) common: CommonForm,
 }
 
-/// Containers, whatever runs them.
-#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Lxc")]
-pub(super) struct LxcForm<'d> {
-    /// The containers; each id once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) containers: Vec<ContainerForm<'d>>,
-}
-
-/// A container.
-#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Container", extend("dependentRequired" = {"bridge": ["veth"]}))]
-pub(super) struct ContainerForm<'d> {
-    /// Its id, as its runtime names it: `100` of `pve-container@100.service`.
-    #[schemars(schema_with = "container_id")]
-    pub(super) id: &'d str,
-    /// Name of the host's side of its network, and so of its port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "device")]
-    pub(super) veth: Option<&'d str>,
-    /// The bridge that `veth` shall be on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "device")]
-    pub(super) bridge: Option<&'d str>,
-    /// Whether it shall run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
-    pub(super) running: Option<bool>,
-    /// The container may be touched although its unit is one of those that op-dbus never touches by itself.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(super) allow_protected: bool,
-    #[serde(flatten)]
-    pub(super) common: CommonForm,
-}
-
 /// Packages of the distribution, by PackageKit.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Packagekit")]
@@ -290,7 +260,8 @@ pub(super) struct PackageForm<'d> {
 /// What every resource's entry can say.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(super) struct CommonForm {
-    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID`, `package:NAME` of this document.
+    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID`, `package:NAME`, `object:NAME` of
+    /// this document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "after")]
     pub(super) after: Vec<String>,
@@ -312,13 +283,21 @@ pub(super) fn field<T: Copy>(want: &Want<T>) -> Field<T> {
     }
 }
 
+/// What every entry can say, as it is written.
+pub(super) fn common(common: &Common) -> CommonForm {
+    CommonForm {
+        after: common.after.iter().map(ToString::to_string).collect(),
+        drift: common.drift.map(DriftPolicy::as_str),
+    }
+}
+
 /// What need not be written.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// A text without NUL, as a pattern: neither D-Bus nor OVSDB carries one.
-const TEXT_PATTERN: &str = r"^[^\u0000]*$";
+pub(super) const TEXT_PATTERN: &str = r"^[^\u0000]*$";
 
 fn version(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "const": VERSION })
@@ -382,7 +361,7 @@ fn network_name(max: usize) -> Value {
     json!({ "pattern": names::NETWORK_PATTERN, "maxLength": max, "not": { "enum": [".", ".."] } })
 }
 
-fn device(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn device(_: &mut SchemaGenerator) -> Schema {
     let mut schema = json_schema!({ "type": "string" });
     if let Value::Object(name) = network_name(names::MAX_DEVICE) {
         schema.ensure_object().extend(name);
@@ -394,7 +373,7 @@ fn interfaces(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": device(generator), "uniqueItems": true, "minItems": MIN_BOND })
 }
 
-fn container_id(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn container_id(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": names::CONTAINER_PATTERN, "maxLength": names::MAX_CONTAINER })
 }
 

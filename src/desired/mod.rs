@@ -10,29 +10,43 @@
 pub(crate) mod arbitrary;
 
 mod check;
+mod container;
 mod decode;
 mod document;
 mod fault;
 mod form;
+mod form_lxc;
 mod names;
 mod near;
 mod node;
+mod object;
+mod object_form;
 mod packages;
 mod place;
+mod presets;
 mod schema;
 mod spell;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
 pub use check::Rules;
+pub use container::{
+    ContainerSource, ContainerSpec, Decimal, Features, ImageKind, MountSpec, NetworkSpec, Startup, TemplateSource,
+    TemplateSpec,
+};
 pub use document::{
-    ActiveState, BondMode, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec,
-    UnitSpec, VlanMode, Want,
+    ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,
+    VlanMode, Want,
 };
 pub use fault::{DocumentError, Fault, code, faults_text};
 pub use names::can_say;
 pub use node::MAX_BYTES;
+pub use object::{
+    Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Reference, Source, WaitFor, references,
+};
 pub use packages::{PackageEnsure, PackageSettings, PackageSpec, Refresh, version_matches};
+pub use presets::{Parameter, Preset, presets};
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;
 

@@ -26,6 +26,12 @@ pub(super) const MAX_VERSION: usize = 200;
 /// Bytes an architecture's name may have.
 pub(super) const MAX_ARCH: usize = 32;
 
+/// Bytes a name on a bus may have (D-Bus Specification, Valid Names).
+pub(super) const MAX_BUS_NAME: usize = 255;
+
+/// Bytes an object path in a document may have: none is as long.
+pub(super) const MAX_PATH: usize = 4096;
+
 /// Types of unit, the suffixes of their names (systemd.unit(5)).
 const UNIT_TYPES: [&str; 11] =
     ["service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope"];
@@ -51,6 +57,33 @@ pub(super) const ARCH_PATTERN: &str = "^[A-Za-z0-9_-]+$";
 /// [`property`], as a pattern.
 pub(super) const PROPERTY_PATTERN: &str = "^[A-Z][A-Za-z0-9]*$";
 
+/// [`object`], as a pattern.
+pub(super) const OBJECT_PATTERN: &str = "^[A-Za-z0-9_.:@-]+$";
+
+/// [`member`], as a pattern.
+pub(super) const MEMBER_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+
+/// [`bus_property`], as a pattern: GLib's services have hyphens in the names of theirs.
+pub(super) const BUS_PROPERTY_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]*$";
+
+/// [`interface`], as a pattern.
+pub(super) const INTERFACE_PATTERN: &str = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$";
+
+/// [`service`], as a pattern.
+pub(super) const SERVICE_PATTERN: &str = r"^[A-Za-z_-][A-Za-z0-9_-]*(\.[A-Za-z_-][A-Za-z0-9_-]*)+$";
+
+/// The names of op-dbus's own services, as a pattern.
+pub(super) const OWN_SERVICE_PATTERN: &str = r"^org\.opdbus[0-9]*(\.|$)";
+
+/// [`object_path`], as a pattern.
+pub(super) const PATH_PATTERN: &str = "^(/|(/[A-Za-z0-9_]+)+)$";
+
+/// [`place`], as a pattern.
+pub(super) const PLACE_PATTERN: &str = r"^(/|(/[A-Za-z0-9_]+)+|\$lookup:[a-z][a-z0-9_]*)$";
+
+/// [`label`], as a pattern.
+pub(super) const LABEL_PATTERN: &str = "^[a-z][a-z0-9_]*$";
+
 /// Whether a document can name that resource: not all that backends hold has a name that a document takes.
 #[must_use]
 pub fn can_say(id: &ResourceId) -> bool {
@@ -60,6 +93,7 @@ pub fn can_say(id: &ResourceId) -> bool {
         Kind::Port => port,
         Kind::Container => container,
         Kind::Package => package,
+        Kind::Object => object,
     };
     check(&id.name).is_ok()
 }
@@ -193,6 +227,112 @@ pub(super) fn property(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The name of an object of another service: the document's own.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn object(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:@-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_BUS_NAME || !name.bytes().all(allowed) {
+        return Err("is no name for an object: 1 to 255 ASCII letters, digits and _ . : @ - it may have");
+    }
+    Ok(())
+}
+
+/// Whether all bytes of a name are of one kind, and the first is no digit.
+fn is_word(name: &str, more: &[u8]) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || more.contains(&byte);
+    name.bytes().next().is_some_and(letter) && name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit())
+}
+
+/// The name of a method.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn member(name: &str) -> Result<(), &'static str> {
+    if name.len() > MAX_BUS_NAME || !is_word(name, b"") {
+        return Err("is no method's name: they are spelt as on D-Bus, as in SetTimezone");
+    }
+    Ok(())
+}
+
+/// The name of a property of any service.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn bus_property(name: &str) -> Result<(), &'static str> {
+    if name.len() > MAX_BUS_NAME || name.starts_with('-') || !is_word(name, b"-") {
+        return Err("is no property's name: they are spelt as on D-Bus, as in Timezone");
+    }
+    Ok(())
+}
+
+/// The name of an interface.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn interface(name: &str) -> Result<(), &'static str> {
+    if name.len() > MAX_BUS_NAME || !name.contains('.') || !name.split('.').all(|part| is_word(part, b"")) {
+        return Err("is no interface's name: they are spelt as in org.freedesktop.timedate1");
+    }
+    Ok(())
+}
+
+/// The well-known name of a service that is not op-dbus itself.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn service(name: &str) -> Result<(), &'static str> {
+    if name.len() > MAX_BUS_NAME || !name.contains('.') || !name.split('.').all(|part| is_word(part, b"-")) {
+        return Err("is no service's name: they are spelt as in org.freedesktop.timedate1");
+    }
+    let own = name.strip_prefix("org.opdbus").map(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    if own.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+        return Err("is op-dbus's own: its objects follow from the document, and cannot be declared in it");
+    }
+    Ok(())
+}
+
+/// An object path.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn object_path(path: &str) -> Result<(), &'static str> {
+    let element =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let good = path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(element));
+    if !good || path.len() > MAX_PATH {
+        return Err("is no object path: they are spelt as in /org/freedesktop/timedate1");
+    }
+    Ok(())
+}
+
+/// An object path, or a look-up of one.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn place(text: &str) -> Result<(), &'static str> {
+    match text.strip_prefix("$lookup:") {
+        Some(name) => label(name),
+        None => object_path(text).map_err(
+            |_| "is no object path, as /org/freedesktop/timedate1 is one, nor a look-up, as $lookup:NAME is one",
+        ),
+    }
+}
+
+/// The name of a look-up.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn label(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if !first || name.len() > MAX_BUS_NAME || !name.bytes().all(allowed) {
+        return Err("is no look-up's name: small ASCII letters, digits and _ it may have");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,5 +418,29 @@ mod tests {
         verdicts(container, CONTAINER_PATTERN, &["100", "web-1.example_a"], &["", "a/b", "a b", "ä", "1\n", &long]);
         let bad = ["", "cpuWeight", "CPU_Weight", "Ä", "A B", "1A", "A\n"];
         verdicts(property, PROPERTY_PATTERN, &["CPUWeight", "IOReadBandwidthMax", "A1"], &bad);
+    }
+
+    #[test]
+    fn names_on_a_bus() {
+        let long = "a".repeat(MAX_BUS_NAME + 1);
+        verdicts(object, OBJECT_PATTERN, &["time-zone", "a.b:c@d_1"], &["", "a/b", "a b", "ä", "1\n", &long]);
+        verdicts(member, MEMBER_PATTERN, &["SetTimezone", "_a1"], &["", "1a", "a-b", "a.b", &long]);
+        verdicts(bus_property, BUS_PROPERTY_PATTERN, &["NTP", "a-b", "a_1"], &["", "1a", "-a", "a b", "ä", &long]);
+        verdicts(interface, INTERFACE_PATTERN, &["a.b", "org.a1._b"], &["", "a", "a.", ".a", "a.1", "a-b.c", "a..b"]);
+        verdicts(service, SERVICE_PATTERN, &["a.b", "org.a-1.b"], &["", "a", ":1.5", "a.1", "a..b", "a.b\n"]);
+        let own = regex::Regex::new(OWN_SERVICE_PATTERN).unwrap();
+        for (name, is_own) in [
+            ("org.opdbus", true),
+            ("org.opdbus2", true),
+            ("org.opdbus.Thing", true),
+            ("org.opdbusx", false),
+            ("org.opdbus-x", false),
+            ("com.org.opdbus", false),
+        ] {
+            assert_eq!((service(name).is_err(), own.is_match(name)), (is_own, is_own), "{name}");
+        }
+        verdicts(object_path, PATH_PATTERN, &["/", "/a", "/a_1/B"], &["", "a", "/a/", "//", "/a-b", "/a\n"]);
+        verdicts(place, PLACE_PATTERN, &["/", "/a", "$lookup:a_1"], &["", "$lookup:", "$lookup:A", "$value", "a"]);
+        verdicts(label, LABEL_PATTERN, &["a", "a_1"], &["", "A", "1", "a-b", "_a"]);
     }
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use crate::model::DriftPolicy;
 
 use super::{
-    document::{BridgeSpec, Common, ContainerSpec, Document, OptionalMap, PortSpec, UnitSpec},
+    document::{BridgeSpec, Document, OptionalMap, PortSpec, UnitSpec},
     form::{
-        BridgeForm, CommonForm, ContainerForm, DocumentForm, LxcForm, OvsdbForm, PackageForm, PackagekitForm, PortForm,
-        SystemdForm, UnitForm, field,
+        BridgeForm, DocumentForm, OvsdbForm, PackageForm, PackagekitForm, PortForm, SystemdForm, UnitForm, common,
+        field,
     },
+    form_lxc::{self, LxcForm},
     node::MAX_BYTES,
+    object_form::{DbusForm, object},
     packages::{PackageSpec, Refresh},
 };
 
@@ -33,7 +35,15 @@ pub fn spell(document: &Document) -> String {
         allow_empty: document.allow_empty,
         systemd: SystemdForm { units: units.collect() },
         ovsdb: OvsdbForm { bridges },
-        lxc: LxcForm { containers: document.containers.iter().map(|(id, spec)| container(id, spec)).collect() },
+        lxc: LxcForm {
+            containers: document
+                .containers
+                .iter()
+                .map(|(id, spec)| form_lxc::container(id, spec, common(&spec.common)))
+                .collect(),
+            templates: document.templates.iter().map(|(name, spec)| form_lxc::template(name, spec)).collect(),
+        },
+        dbus: DbusForm { objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect() },
         packagekit: PackagekitForm {
             refresh: Some(refresh).filter(|refresh| *refresh != Refresh::default()).map(|refresh| refresh.to_string()),
             allow_untrusted: document.package_settings.allow_untrusted,
@@ -47,13 +57,6 @@ pub fn spell(document: &Document) -> String {
     }
     text.push('\n');
     text
-}
-
-fn common(common: &Common) -> CommonForm {
-    CommonForm {
-        after: common.after.iter().map(ToString::to_string).collect(),
-        drift: common.drift.map(DriftPolicy::as_str),
-    }
 }
 
 fn map(map: &OptionalMap) -> Option<&OptionalMap> {
@@ -102,17 +105,6 @@ fn port(spec: &PortSpec) -> PortForm<'_> {
         interfaces: spec.interfaces.as_ref(),
         bond_mode: field(&spec.bond_mode),
         lacp: field(&spec.lacp),
-        common: common(&spec.common),
-    }
-}
-
-fn container<'d>(id: &'d str, spec: &'d ContainerSpec) -> ContainerForm<'d> {
-    ContainerForm {
-        id,
-        veth: spec.veth.as_deref(),
-        bridge: spec.bridge.as_deref(),
-        running: spec.running,
-        allow_protected: spec.allow_protected,
         common: common(&spec.common),
     }
 }

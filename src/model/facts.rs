@@ -1,10 +1,13 @@
 //! What the backends say, one struct per kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{Name, PackageFacts, ResourceId};
+use super::{ClusterFacts, GuestFacts, Name, ObjectFacts, PackageFacts, ResourceId};
 
 /// A map of texts, as OVSDB's `external_ids`.
 pub type StringMap = BTreeMap<String, String>;
@@ -185,6 +188,10 @@ pub enum Runtime {
     /// A unit of systemd's.
     #[default]
     Systemd,
+    /// systemd-machined: an image of its own under a unit of systemd's.
+    Machined,
+    /// Proxmox VE.
+    Proxmox,
 }
 
 impl Runtime {
@@ -193,6 +200,8 @@ impl Runtime {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Systemd => "systemd",
+            Self::Machined => "machined",
+            Self::Proxmox => "proxmox",
         }
     }
 }
@@ -224,6 +233,8 @@ pub struct ContainerFacts {
     pub bridges: BTreeSet<Name>,
     /// Ports that outlived it: it does not run, or their device is gone.
     pub stale_ports: BTreeSet<Name>,
+    /// What a runtime with an API says of it; `None` where none knows it.
+    pub guest: Option<Arc<GuestFacts>>,
 }
 
 /// Relations that the join finds and that belong to neither row.
@@ -302,6 +313,12 @@ pub enum Change {
     Port(Name, PortFacts),
     /// The port is gone.
     PortGone(Name),
+    /// A guest of a runtime with an API is so now.
+    Guest(Name, GuestFacts),
+    /// The guest is gone.
+    GuestGone(Name),
+    /// What planning must know of that runtime besides, whole.
+    Cluster(Arc<ClusterFacts>),
     /// A container is so now (made by the join).
     Container(Name, ContainerFacts),
     /// The container is gone.
@@ -310,18 +327,26 @@ pub enum Change {
     Package(Name, PackageFacts),
     /// The package is not mirrored any more.
     PackageGone(Name),
+    /// A declared object is so now.
+    Object(Name, ObjectFacts),
+    /// The object is not mirrored any more.
+    ObjectGone(Name),
 }
 
 impl Change {
-    /// The resource that the change is about.
+    /// The resource that the change is about; `None` where it is about no single one.
     #[must_use]
-    pub fn id(&self) -> ResourceId {
-        match self {
+    pub fn id(&self) -> Option<ResourceId> {
+        Some(match self {
             Self::Unit(name, _) | Self::UnitGone(name) => ResourceId::unit(name.clone()),
             Self::Bridge(name, _) | Self::BridgeGone(name) => ResourceId::bridge(name.clone()),
             Self::Port(name, _) | Self::PortGone(name) => ResourceId::port(name.clone()),
-            Self::Container(name, _) | Self::ContainerGone(name) => ResourceId::container(name.clone()),
             Self::Package(name, _) | Self::PackageGone(name) => ResourceId::package(name.clone()),
-        }
+            Self::Object(name, _) | Self::ObjectGone(name) => ResourceId::object(name.clone()),
+            Self::Container(name, _) | Self::ContainerGone(name) | Self::Guest(name, _) | Self::GuestGone(name) => {
+                ResourceId::container(name.clone())
+            }
+            Self::Cluster(_) => return None,
+        })
     }
 }

@@ -7,7 +7,7 @@ pub type Name = Arc<str>;
 
 /// The kinds of resource that a document can declare or the tree can show.
 ///
-/// Their order breaks ties in a plan (design: packages, bridges, ports, containers, units).
+/// Their order breaks ties in a plan (design: packages, bridges, ports, containers, units, objects).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A package of the distribution's.
@@ -20,11 +20,13 @@ pub enum Kind {
     Container,
     /// A systemd unit.
     Unit,
+    /// An object of another D-Bus service.
+    Object,
 }
 
 impl Kind {
     /// All kinds, in the order that breaks ties.
-    pub const ALL: [Self; 5] = [Self::Package, Self::Bridge, Self::Port, Self::Container, Self::Unit];
+    pub const ALL: [Self; 6] = [Self::Package, Self::Bridge, Self::Port, Self::Container, Self::Unit, Self::Object];
 
     /// The word that stands for the kind in `after`, in object paths and in `Resource.Kind`.
     #[must_use]
@@ -35,6 +37,7 @@ impl Kind {
             Self::Port => "port",
             Self::Container => "container",
             Self::Unit => "unit",
+            Self::Object => "object",
         }
     }
 }
@@ -91,6 +94,11 @@ impl ResourceId {
     /// A container.
     pub fn container(name: impl Into<Name>) -> Self {
         Self::new(Kind::Container, name)
+    }
+
+    /// An object of another D-Bus service.
+    pub fn object(name: impl Into<Name>) -> Self {
+        Self::new(Kind::Object, name)
     }
 
     /// Its object path, `/org/opdbus/KIND/ESC`.

@@ -4,8 +4,11 @@
 //! immutable [`Snapshot`], so that no read ever waits for an apply.
 
 mod facts;
+mod guest;
 mod host_side;
 mod id;
+mod machine_link;
+mod object;
 mod package;
 mod publish;
 mod secret;
@@ -16,11 +19,16 @@ pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
     Runtime, StringMap, UnitFacts, UnitJob,
 };
-pub use host_side::host_side_names;
+pub use guest::{
+    ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, NodeFacts, StorageFacts, UNFINISHED,
+};
+pub use host_side::{host_side_names, host_side_of};
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
+pub use machine_link::machine_link;
+pub use object::{MethodKey, ObjectFacts, PropertyType, TypedValue};
 pub use package::{Offer, Outlook, PackageFacts};
 pub use publish::{Publisher, Reader};
-pub use secret::{REDACTED, is_secret_key, shown};
+pub use secret::{REDACTED, holds_secret, is_secret_key, shown};
 pub use snapshot::{
     DriftPolicy, JobFacts, JobId, JobKind, JobResult, JobState, NO_TAG, OP_DBUS_UID, Observed, Reason, ResourceFacts,
     Snapshot, StateFacts, StateFileStatus, StateSource, Status, StepFacts, StepState,

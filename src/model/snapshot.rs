@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use imbl::OrdMap;
 
 use super::{
-    Backend, BackendStatus, BridgeFacts, ContainerFacts, Difference, Links, Name, PackageFacts, PluginFacts, PortFacts,
-    ResourceId, Subject, UnitFacts,
+    Backend, BackendStatus, BridgeFacts, ClusterFacts, ContainerFacts, Difference, GuestFacts, Links, Name,
+    ObjectFacts, PackageFacts, PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
 };
 
 /// `Port.Tag` of a port without one.
@@ -31,6 +31,12 @@ pub struct Observed {
     pub containers: OrdMap<Name, Arc<ContainerFacts>>,
     /// Declared packages, as the document spells them.
     pub packages: OrdMap<Name, Arc<PackageFacts>>,
+    /// Declared objects of other D-Bus services, by their name in the document.
+    pub objects: OrdMap<Name, Arc<ObjectFacts>>,
+    /// What a runtime with an API lists, its virtual machines included.
+    pub guests: OrdMap<Name, Arc<GuestFacts>>,
+    /// What planning must know of that runtime besides.
+    pub cluster: Arc<ClusterFacts>,
     /// What the join found between them.
     pub links: Links,
     /// The plugins' backends, by plugin. A plugin that is not here counts as connecting.
@@ -262,10 +268,40 @@ words! {
         SwitchNotAnswering = "SwitchNotAnswering",
         /// Another client changed the same rows.
         Contended = "Contended",
+        /// The value is not of the type that the service says, or the service does not say it.
+        WrongType = "WrongType",
+        /// The property can only be read, and the document names no method that sets it.
+        ReadOnly = "ReadOnly",
+        /// The object is not there, and the document does not say how it is made.
+        ObjectMissing = "ObjectMissing",
+        /// The D-Bus service is not there or does not answer; the values are the last known.
+        ServiceAway = "ServiceAway",
         /// The backend refused.
         Refused = "Refused",
         /// No runtime on this machine has such a container.
         ContainerNotFound = "ContainerNotFound",
+        /// The change is written and waits for a restart of the container.
+        RestartNeeded = "RestartNeeded",
+        /// It can be chosen when it is made, and not be changed later.
+        Immutable = "Immutable",
+        /// It would have to be made smaller, which loses data.
+        CannotShrink = "CannotShrink",
+        /// The template, the container or the volume that it shall be made from is not there.
+        SourceMissing = "SourceMissing",
+        /// The storage, or the disk, has not enough room.
+        NoSpace = "NoSpace",
+        /// The storage is not there, or does not take what shall be put on it.
+        StorageMissing = "StorageMissing",
+        /// The node is not there, or does not answer.
+        NodeAway = "NodeAway",
+        /// op-dbus's own token may not do it.
+        NotPermitted = "NotPermitted",
+        /// Its runtime has locked it.
+        Locked = "Locked",
+        /// The id is a virtual machine's.
+        IdTaken = "IdTaken",
+        /// The runtime on this machine cannot do it.
+        NotSupported = "NotSupported",
         /// Two runtimes have a container of that id.
         AmbiguousContainer = "AmbiguousContainer",
         /// No repository offers a package of that name.
@@ -288,8 +324,6 @@ words! {
         DownloadFailed = "DownloadFailed",
         /// The origin of the package cannot be verified, and the section does not allow that.
         UntrustedPackage = "UntrustedPackage",
-        /// The disk is full.
-        NoSpace = "NoSpace",
         /// The package's own scripts failed, or it could not be unpacked.
         PackageScriptFailed = "PackageScriptFailed",
         /// Something it waits for failed or is blocked.

@@ -1,11 +1,15 @@
 //! One resource: how it differs from the document, whether that can be mended, and whether it works.
 
+pub(super) mod machined;
+
 use std::sync::Arc;
 
 use super::{
     Desired, Inventory,
-    compare::{bridge_differences, port_differences, port_health, unit_differences},
+    compare::{bridge_differences, plugged_differences, port_differences, port_health, unit_differences},
+    guest::assess_guest,
     is_protected,
+    object::assess_object,
     packages::{assess_package, bringers_of_unit},
 };
 use crate::{
@@ -44,9 +48,9 @@ impl Assessment {
     /// the port does not run. No failure and no drift; it is taken up once that changes.
     #[must_use]
     pub fn is_by_rights(&self) -> bool {
-        self.blocked
-            .as_ref()
-            .is_some_and(|(reason, _)| matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped))
+        self.blocked.as_ref().is_some_and(|(reason, _)| {
+            matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped | Reason::RestartNeeded)
+        })
     }
 
     pub(super) fn block(&mut self, reason: Reason, message: impl Into<String>) {
@@ -63,14 +67,113 @@ impl Assessment {
 pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &Inventory) -> Assessment {
     match id.kind {
         Kind::Package => doc.packages.get(&id.name).map(|spec| assess_package(doc, &id.name, spec, observed)),
-        Kind::Unit => doc.units.get(&id.name).map(|spec| assess_unit(doc, &id.name, spec, observed, inventory)),
+        Kind::Unit => doc.units.get(&id.name).map(|spec| match inventory.proxmox_unit(&id.name) {
+            Some(container) => assess_guest_unit(doc, &id.name, spec, &container, observed),
+            None => assess_unit(doc, &id.name, spec, observed, inventory),
+        }),
         Kind::Bridge => doc.bridges.contains_key(&id.name).then(|| assess_bridge(doc, &id.name, observed)),
-        Kind::Port => doc.ports.get(&id.name).map(|spec| assess_port(doc, &id.name, spec, observed)),
-        Kind::Container => {
-            doc.containers.get(&id.name).map(|spec| assess_container(doc, &id.name, spec, observed, inventory))
-        }
+        Kind::Port => doc.ports.get(&id.name).map(|spec| match inventory.proxmox_port(&id.name) {
+            Some((container, index)) => assess_plugged(doc, spec, &container, index, observed),
+            None => assess_port(doc, &id.name, spec, observed),
+        }),
+        Kind::Container => doc.containers.get(&id.name).map(|spec| {
+            if inventory.is_proxmox(&id.name) {
+                assess_guest(doc, &id.name, spec, observed, inventory)
+            } else {
+                assess_container(doc, &id.name, spec, observed, inventory)
+            }
+        }),
+        Kind::Object => doc.objects.get(&id.name).map(|spec| assess_object(&id.name, spec, observed, inventory)),
     }
     .unwrap_or_default()
+}
+
+/// A unit that is a container of Proxmox VE's: `enabled` is its onboot, `active_state` that it runs, and both are read
+/// and written through Proxmox VE alone.
+fn assess_guest_unit(doc: &Desired, name: &Name, spec: &UnitSpec, container: &Name, observed: &Observed) -> Assessment {
+    let mut out = Assessment::default();
+    let facts = observed.guests.get(container).filter(|facts| !facts.is_machine);
+    out.present = facts.is_some();
+    let settings = facts.and_then(|facts| facts.settings.as_ref());
+    let (onboot, running) =
+        (settings.is_some_and(|settings| settings.onboot), facts.is_some_and(|facts| facts.running));
+    if let Some(enabled) = spec.enabled.filter(|enabled| *enabled != onboot) {
+        out.differences.push(Difference::new("enabled", enabled, onboot));
+    }
+    let state = |running: bool| if running { "active" } else { "inactive" };
+    if let Some(wanted) =
+        spec.active_state.map(|wanted| wanted == ActiveState::Active).filter(|wanted| *wanted != running)
+    {
+        out.differences.push(Difference::new("active_state", state(wanted), state(running)));
+    }
+    for (field, said) in [("masked", spec.masked == Some(true)), ("properties", !spec.properties.is_empty())] {
+        if said {
+            out.differences.push(Difference::new(field, "as declared", Value::Absent));
+            out.block(
+                Reason::NotSupported,
+                format!("{name} is container {container} of Proxmox VE's, which has no {field}: take that away"),
+            );
+        }
+    }
+    let made = doc.containers.get(container).is_some_and(|spec| spec.from.is_some());
+    match facts {
+        None if !out.differences.is_empty() && !made => out.block(
+            Reason::ContainerNotFound,
+            format!("Proxmox VE has no container {container}: declare it under lxc.containers with \"from\""),
+        ),
+        Some(facts) if !facts.away.is_empty() => {
+            out.blocked = Some((Reason::NodeAway, format!("its node does not answer: {}", facts.away)));
+        }
+        _ => {}
+    }
+    out
+}
+
+/// A port that Proxmox VE plugs for a container of its own: written through that container's network, never in OVSDB.
+fn assess_plugged(doc: &Desired, spec: &PortSpec, container: &Name, index: u8, observed: &Observed) -> Assessment {
+    let mut out = Assessment::default();
+    let names = [format!("veth{container}i{index}"), format!("fwln{container}o{index}"), format!("veth{container}")];
+    out.present = names.iter().any(|name| observed.ports.contains_key(name.as_str()));
+    let guest = observed.guests.get(container).filter(|facts| !facts.is_machine);
+    let network = guest.and_then(|facts| facts.settings.as_ref()?.networks.get(&index));
+    if spec.ensure == Ensure::Absent {
+        if network.is_some() {
+            out.differences.push(Difference::new("ensure", "absent", "present"));
+            out.block(
+                Reason::NotSupported,
+                format!("it is network {index} of container {container} of Proxmox VE's: take it out of that entry's networks"),
+            );
+        }
+        return out;
+    }
+    let Some(network) = network else {
+        let made = doc.containers.get(container).is_some_and(|spec| spec.from.is_some());
+        out.differences.push(Difference::new("ensure", "present", "absent"));
+        if !made {
+            out.block(
+                Reason::ContainerNotFound,
+                format!("Proxmox VE has no container {container} with a network {index} to bring this port"),
+            );
+        }
+        return out;
+    };
+    out.differences = plugged_differences(spec, network);
+    let others = !spec.external_ids.is_empty()
+        || !spec.other_config.is_empty()
+        || !spec.options.is_empty()
+        || spec.interfaces.is_some()
+        || !matches!(spec.vlan_mode, crate::desired::Want::Unmanaged);
+    if others {
+        out.differences.push(Difference::new("external_ids", "as declared", Value::Absent));
+        out.block(
+            Reason::NotSupported,
+            "Proxmox VE plugs this port, and keeps of it bridge, tag, trunks and mtu_request alone: take the rest away",
+        );
+    }
+    if let Some(facts) = guest.filter(|facts| !facts.away.is_empty()) {
+        out.blocked = Some((Reason::NodeAway, format!("its node does not answer: {}", facts.away)));
+    }
+    out
 }
 
 fn assess_unit(doc: &Desired, name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
@@ -214,6 +317,8 @@ fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment 
         return out;
     }
     out.differences = bridge_differences(spec, facts);
+    // Its local port is what shows whether there is a bridge at all.
+    out.health = observed.ports.get(name).and_then(|local| port_health(local));
     let foreign = foreign_ports(doc, name, observed);
     if !foreign.is_empty() {
         let foreign = foreign.into_iter().map(|port| port.to_string()).collect();
@@ -287,7 +392,7 @@ fn assess_port(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Observed)
     out
 }
 
-fn block_without_bridge(out: &mut Assessment, doc: &Desired, bridge: &ResourceId, observed: &Observed) {
+pub(super) fn block_without_bridge(out: &mut Assessment, doc: &Desired, bridge: &ResourceId, observed: &Observed) {
     let declared = doc.bridges.get(&bridge.name);
     let wanted = declared.is_some_and(|spec| spec.ensure == Ensure::Present);
     let undeclared = declared.is_none() && observed.bridges.contains_key(&bridge.name);
@@ -320,7 +425,10 @@ pub fn container_port<'a>(
 
 /// The unit that runs a container: the one that was found, else what the configured template says.
 #[must_use]
-pub fn container_unit(id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+pub fn container_unit(doc: &Desired, id: &Name, observed: &Observed, inventory: &Inventory) -> Name {
+    if doc.containers.get(id).is_some_and(|spec| machined::is_machined(spec, inventory)) {
+        return machined::machine_unit(id);
+    }
     let found = observed.containers.get(id).map(|facts| facts.unit.as_str()).filter(|unit| !unit.is_empty());
     found.map_or_else(|| inventory.container_unit.replace('%', id).into(), Name::from)
 }
@@ -332,11 +440,14 @@ fn assess_container(
     observed: &Observed,
     inventory: &Inventory,
 ) -> Assessment {
+    if machined::is_machined(spec, inventory) {
+        return machined::assess(doc, id, spec, observed, inventory);
+    }
     let mut out = Assessment::default();
     let facts = observed.containers.get(id);
     out.present = facts.is_some();
     let running = facts.is_some_and(|facts| facts.running);
-    let unit = container_unit(id, observed, inventory);
+    let unit = container_unit(doc, id, observed, inventory);
     let unit_facts = observed.units.get(&unit);
     out.settling = unit_facts.is_some_and(|facts| is_settling(facts));
     if let Some(wanted) = spec.running.filter(|&wanted| wanted != running) {

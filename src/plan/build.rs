@@ -1,32 +1,46 @@
 //! From a document and what is observed to steps.
 
+mod machined;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
-    Action, BridgeOp, Desired, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, UnitOp,
-    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports},
+    Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
+    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{Dependencies, dependencies, order},
+    guest::guest_actions,
+    object::{object_away, parts},
     packages::{before_reload, bringers_of_unit, package_action},
 };
 use crate::{
-    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, TemplateSource, UnitSpec},
     model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
 /// The plugins that must be connected for a resource to be read and written.
 #[must_use]
-pub fn backends(doc: &Desired, id: &ResourceId) -> &'static [&'static str] {
+pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'static [&'static str] {
+    let proxmox = match id.kind {
+        Kind::Unit => inventory.proxmox_unit(&id.name).is_some(),
+        Kind::Port => doc.ports.contains_key(&id.name) && inventory.proxmox_port(&id.name).is_some(),
+        Kind::Container => inventory.is_proxmox(&id.name),
+        Kind::Package | Kind::Bridge | Kind::Object => false,
+    };
+    if proxmox {
+        return &["lxc"];
+    }
     match id.kind {
         Kind::Package => &["packagekit"],
         Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
-        Kind::Container if doc.containers.get(&id.name).is_some_and(|spec| spec.bridge.is_some()) => {
+        Kind::Container if doc.containers.get(&id.name).is_some_and(ContainerSpec::is_on_bridge) => {
             &["lxc", "systemd", "ovsdb"]
         }
         Kind::Container => &["lxc", "systemd"],
+        Kind::Object => &["dbus"],
     }
 }
 
@@ -40,7 +54,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         // A container and its declared unit are one resource: what starts the one starts the other.
         let containers = scope.iter().filter(|id| id.kind == Kind::Container);
         let units: BTreeSet<_> =
-            containers.map(|id| ResourceId::unit(container_unit(&id.name, observed, inventory))).collect();
+            containers.map(|id| ResourceId::unit(container_unit(doc, &id.name, observed, inventory))).collect();
         dependencies.retain(|id, _| scope.contains(id) || units.contains(id));
     }
     let (ordered, cyclic) = order(&dependencies);
@@ -55,6 +69,7 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         packages: BTreeSet::new(),
         early: true,
         ends: BTreeMap::new(),
+        late_files: BTreeSet::new(),
     };
     // Packages come first, with what they wait for; then the unit files, which they may bring; then the one reload.
     let (early, late): (Vec<_>, Vec<_>) = {
@@ -73,6 +88,9 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         assessed.push((id, assessment));
     }
     builder.add_reload();
+    if scope.is_none() {
+        builder.templates();
+    }
     for (id, assessment) in assessed {
         builder.resource(id, assessment, &dependencies);
     }
@@ -80,6 +98,10 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         let why = (Reason::DependencyFailed, format!("{id} waits for itself by way of what it comes after"));
         builder.push(id.clone(), Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
     }
+    if scope.is_none() && inventory.hand == Hand::Systemd {
+        builder.machine_templates();
+    }
+    builder.reload_late();
     if doc.prune && scope.is_none() {
         builder.prune();
     }
@@ -110,12 +132,19 @@ struct Builder<'a> {
     early: bool,
     /// What those who come after a resource wait for, of each that was dealt with.
     ends: BTreeMap<ResourceId, Ends>,
+    /// Steps on unit files that no other waits for, and the reload does not come before.
+    late_files: BTreeSet<StepId>,
 }
 
 impl Builder<'_> {
     fn assess(&self, id: &ResourceId) -> Assessment {
-        if let Some(away) = backends(self.doc, id).iter().find(|plugin| !self.observed.is_connected(plugin)) {
+        if let Some(away) =
+            backends(self.doc, id, self.inventory).iter().find(|plugin| !self.observed.is_connected(plugin))
+        {
             let why = away_why(self.observed, away);
+            return Assessment { blocked: Some(why), ..Assessment::default() };
+        }
+        if let Some(why) = object_away(self.observed, id) {
             return Assessment { blocked: Some(why), ..Assessment::default() };
         }
         assess(self.doc, id, self.observed, self.inventory)
@@ -151,6 +180,9 @@ impl Builder<'_> {
     /// their own wait for the reload.
     fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment, dependencies: &Dependencies) {
         let Some(spec) = self.doc.units.get(&id.name).filter(|_| id.kind == Kind::Unit) else { return };
+        if self.inventory.proxmox_unit(&id.name).is_some() {
+            return;
+        }
         if assessment.blocked.is_some() {
             return;
         }
@@ -261,10 +293,14 @@ impl Builder<'_> {
         after.extend(&own);
         let mut steps = match id.kind {
             Kind::Package => self.package(id, &assessment, after),
+            Kind::Unit if self.inventory.proxmox_unit(&id.name).is_some() => self.guest_unit(id, &assessment, after),
+            Kind::Port if self.inventory.proxmox_port(&id.name).is_some() => self.plugged_port(id, &assessment, after),
+            Kind::Container if self.inventory.is_proxmox(&id.name) => self.guest(id, &assessment, after),
             Kind::Unit => self.unit(id, &assessment, &own, after),
             Kind::Bridge => self.bridge(id, &assessment, &after),
             Kind::Port => self.port(id, &assessment, after),
             Kind::Container => self.container(id, &assessment, after),
+            Kind::Object => self.object(id, after),
         };
         steps.extend(own);
         if id.kind == Kind::Unit && self.waits_for_reload(&id.name) {
@@ -399,9 +435,28 @@ impl Builder<'_> {
         BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
     }
 
+    /// The calls of an object, one after the other: each may repeat what another has set.
+    fn object(&mut self, id: &ResourceId, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (doc, observed) = (self.doc, self.observed);
+        let known = doc.objects.get(&id.name).zip(observed.objects.get(&id.name));
+        // That the calls can be made, the assessment has shown.
+        let parts = known.and_then(|(spec, facts)| parts(&id.name, spec, facts).ok()).unwrap_or_default();
+        let mut steps = BTreeSet::new();
+        for (op, changes) in parts {
+            let action = Action::Object(id.name.clone(), op);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, Vec::new());
+            steps.insert(step);
+            after.insert(step);
+        }
+        steps
+    }
+
     fn container(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
-        let unit = container_unit(&id.name, self.observed, self.inventory);
+        if is_machined(spec, self.inventory) {
+            return self.machined(id, spec, assessment, after);
+        }
+        let unit = container_unit(self.doc, &id.name, self.observed, self.inventory);
         let mut steps = BTreeSet::new();
         let running = assessment.differences.iter().any(|difference| difference.field == "running");
         let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());
@@ -419,6 +474,98 @@ impl Builder<'_> {
             steps.insert(self.push(id.clone(), action, changes, after, None, assessment.warnings.clone()));
         }
         steps
+    }
+
+    /// A container that a runtime with an API has in hand.
+    fn guest(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
+        let mut steps = BTreeSet::new();
+        if let Some(template) = self.template_of(spec) {
+            after.insert(template);
+        }
+        for (index, (action, changes)) in
+            guest_actions(&id.name, spec, assessment, self.observed).into_iter().enumerate()
+        {
+            let warnings = if index == 0 { assessment.warnings.clone() } else { Vec::new() };
+            let step = self.push(id.clone(), action, changes, after.clone(), None, warnings);
+            // One hand, one thing at a time.
+            after = BTreeSet::from([step]);
+            steps.insert(step);
+        }
+        steps
+    }
+
+    /// The step that fetches what a container is made from.
+    fn template_of(&self, spec: &ContainerSpec) -> Option<StepId> {
+        let volume = spec.from.as_ref()?.template.as_ref()?;
+        let name = volume.rsplit_once('/').map_or(volume.as_str(), |(_, name)| name);
+        let fetches = |step: &&Step| matches!(&step.action, Action::Template(fetched, _) if **fetched == *name);
+        self.steps.iter().find(fetches).map(|step| step.id)
+    }
+
+    /// Declared templates that their storage does not have.
+    fn templates(&mut self) {
+        let Hand::Proxmox { node } = &self.inventory.hand else { return };
+        if !self.observed.is_connected("lxc") {
+            return;
+        }
+        let storages = self.observed.cluster.nodes.get(node).map(|node| &node.storages);
+        for (name, spec) in &self.doc.templates {
+            let storage = spec.storage.as_deref().unwrap_or("local");
+            let volume = format!("{storage}:vztmpl/{name}");
+            let known = storages.and_then(|storages| storages.get(storage)?.as_ref());
+            if known.is_some_and(|facts| facts.templates.contains(volume.as_str())) {
+                continue;
+            }
+            let blocked = matches!(spec.source, TemplateSource::File(_)).then(|| {
+                let text = "an archive of this machine is not uploaded by this version: give its url, or put it there";
+                (Reason::NotSupported, text.to_owned())
+            });
+            let action = if blocked.is_some() {
+                Action::Nothing
+            } else {
+                Action::Template(name.clone(), TemplateOp::Fetch(Arc::new(spec.clone())))
+            };
+            let changes = vec![Difference::new(format!("templates.{name}"), "present", "absent")];
+            self.push(Subject::Plugin("lxc"), action, changes, BTreeSet::new(), blocked, Vec::new());
+        }
+    }
+
+    /// A unit that is a container of Proxmox VE's.
+    fn guest_unit(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (Some(container), Some(spec)) = (self.inventory.proxmox_unit(&id.name), self.doc.units.get(&id.name))
+        else {
+            return BTreeSet::new();
+        };
+        let mut steps = BTreeSet::new();
+        let mut after = after;
+        let enabled = assessment.changes(&["enabled"]);
+        if let Some(on) = spec.enabled.filter(|_| !enabled.is_empty()) {
+            let action = Action::Container(container.clone(), ContainerOp::SetOnBoot(on));
+            let step = self.push(id.clone(), action, enabled, after.clone(), None, assessment.warnings.clone());
+            after = BTreeSet::from([step]);
+            steps.insert(step);
+        }
+        let active = assessment.changes(&["active_state"]);
+        if !active.is_empty() {
+            let starts = spec.active_state == Some(ActiveState::Active);
+            let op = if starts { ContainerOp::Start } else { ContainerOp::Stop };
+            let action = Action::Container(container, op);
+            steps.insert(self.push(id.clone(), action, active, after, None, Vec::new()));
+        }
+        steps
+    }
+
+    /// A port that Proxmox VE plugs for one of its containers.
+    fn plugged_port(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let (Some((container, index)), Some(spec)) =
+            (self.inventory.proxmox_port(&id.name), self.doc.ports.get(&id.name))
+        else {
+            return BTreeSet::new();
+        };
+        let action = Action::Container(container, ContainerOp::SetPort(index, Arc::new(spec.clone())));
+        let changes = assessment.differences.clone();
+        BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
     }
 
     /// The step that brings a running container's port to its bridge; a declared port of that name adds its fields.
@@ -448,7 +595,12 @@ impl Builder<'_> {
             }
             return;
         }
-        let is_named = |port: &Name| self.doc.ports.contains_key(port) || self.doc.bringer(port).is_some();
+        let is_named = |port: &Name| {
+            self.doc.ports.contains_key(port)
+                || self.doc.bringer(port).is_some()
+                // Whatever it bears: what Proxmox VE plugs is not touched here.
+                || self.inventory.proxmox_port(port).is_some()
+        };
         let mut bridges = Vec::new();
         for (name, facts) in &self.observed.bridges {
             if !is_ours(&facts.external_ids) || self.doc.bridges.contains_key(name) {

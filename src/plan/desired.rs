@@ -21,7 +21,9 @@ impl Desired {
     pub fn new(document: Arc<Document>) -> Self {
         let named = |(id, spec): (&Name, &ContainerSpec)| {
             let id = id.clone();
-            spec.port_names(&id).into_iter().map(move |port| (port, id.clone()))
+            let links = spec.machine_links(&id).into_iter().flat_map(BTreeMap::into_values);
+            let ports: Vec<Name> = spec.port_names(&id).into_iter().chain(links).collect();
+            ports.into_iter().map(move |port| (port, id.clone()))
         };
         let bringers = document.containers.iter().flat_map(named).collect();
         Self { document, bringers }

@@ -1,23 +1,31 @@
 //! What is observed, as a document that plans to nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{is_enabled, port_health};
 use crate::{
     desired::{
-        ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, OptionalMap, PackageEnsure,
-        PackageSpec, PortSpec, UnitSpec, VlanMode, Want, can_say,
+        ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, ObjectSpec, OptionalMap,
+        PackageEnsure, PackageSpec, PortSpec, PropertySpec, UnitSpec, VlanMode, Want, can_say,
     },
-    model::{BridgeFacts, ContainerFacts, Observed, PortFacts, ResourceId, StringMap, UnitFacts, is_secret_key},
+    model::{
+        BridgeFacts, ContainerFacts, GuestFacts, ObjectFacts, Observed, PortFacts, ResourceId, Runtime, StringMap,
+        UnitFacts, holds_secret, is_secret_key,
+    },
 };
 
-/// The document that says what is there: the units in `units`, and all bridges, ports and containers, as far as
-/// `plugins` are named (empty = all).
+/// The document that says what is there: the units in `units`, all bridges, ports and containers, and the declared
+/// `objects` of other services, as far as `plugins` are named (empty = all).
 ///
 /// What a document cannot say, or must not (secrets, what is on its way from one state to another, ports that do not
 /// work, fake bridges), is left out: it stays unmanaged.
 #[must_use]
-pub fn export(observed: &Observed, units: &BTreeSet<crate::model::Name>, plugins: &[String]) -> Document {
+pub fn export(
+    observed: &Observed,
+    units: &BTreeSet<crate::model::Name>,
+    objects: &BTreeMap<crate::model::Name, ObjectSpec>,
+    plugins: &[String],
+) -> Document {
     let wanted = |plugin: &str| plugins.is_empty() || plugins.iter().any(|name| name == plugin);
     let mut out = Document::default();
     if wanted("systemd") {
@@ -50,12 +58,18 @@ pub fn export(observed: &Observed, units: &BTreeSet<crate::model::Name>, plugins
             .collect();
     }
     if wanted("lxc") {
-        let known =
-            observed.containers.iter().filter(|(_, facts)| !facts.unit.is_empty() && facts.rival_units.is_empty());
+        let known = observed.containers.iter().filter(|(_, facts)| {
+            let of_proxmox = facts.runtime == Runtime::Proxmox;
+            of_proxmox || (!facts.unit.is_empty() && facts.rival_units.is_empty())
+        });
         out.containers = known
             .filter(|(id, facts)| is_steady(&facts.active_state) && can_say(&ResourceId::container((*id).clone())))
             .map(|(id, facts)| (id.clone(), container(facts)))
             .collect();
+    }
+    if wanted("dbus") {
+        let known = objects.iter().filter_map(|(name, spec)| Some((name, spec, observed.objects.get(name)?)));
+        out.objects = known.filter_map(|(name, spec, facts)| Some((name.clone(), object(spec, facts)?))).collect();
     }
     out
 }
@@ -140,7 +154,31 @@ fn port(name: &str, facts: &PortFacts) -> PortSpec {
     }
 }
 
+/// What Proxmox VE holds of a container, as far as a document can say it.
+fn guest(facts: &GuestFacts) -> ContainerSpec {
+    let plain = ContainerSpec {
+        running: (!facts.is_template).then_some(facts.running),
+        node: facts.is_remote.then(|| facts.node.clone()),
+        template: facts.is_template,
+        ..ContainerSpec::default()
+    };
+    let Some(settings) = facts.settings.as_ref().filter(|_| facts.away.is_empty()) else { return plain };
+    ContainerSpec {
+        onboot: Some(settings.onboot),
+        hostname: (!settings.hostname.is_empty()).then(|| settings.hostname.clone()),
+        cores: settings.cores.map_or(Want::Unmanaged, Want::Is),
+        memory_mib: Some(settings.memory_mib),
+        swap_mib: Some(settings.swap_mib),
+        protection: settings.protection.then_some(true),
+        tags: (!facts.tags.is_empty()).then(|| facts.tags.clone()),
+        ..plain
+    }
+}
+
 fn container(facts: &ContainerFacts) -> ContainerSpec {
+    if let Some(facts) = facts.guest.as_ref().filter(|guest| guest.runtime == Runtime::Proxmox) {
+        return guest(facts);
+    }
     // A container on one bridge by one port can say so in the document's words; others say only whether they run.
     let one = |names: &BTreeSet<crate::model::Name>| names.iter().next().filter(|_| names.len() == 1).cloned();
     let place = one(&facts.ports).zip(one(&facts.bridges)).filter(|_| facts.running && facts.stale_ports.is_empty());
@@ -150,6 +188,23 @@ fn container(facts: &ContainerFacts) -> ContainerSpec {
         running: Some(facts.running),
         ..ContainerSpec::default()
     }
+}
+
+/// A declared object as it is; without what cannot be read, and without secrets.
+fn object(spec: &ObjectSpec, facts: &ObjectFacts) -> Option<ObjectSpec> {
+    if facts.away.is_some() || !(facts.exists || spec.remove.is_some()) {
+        return None;
+    }
+    let shown = |(name, property): (&String, &PropertySpec)| {
+        let is = facts.properties.get(name).filter(|is| facts.exists && !holds_secret(name, &is.value))?;
+        Some((name.clone(), PropertySpec { value: is.value.clone(), set: property.set.clone() }))
+    };
+    let ensure = if facts.exists { Ensure::Present } else { Ensure::Absent };
+    Some(ObjectSpec {
+        ensure: spec.ensure.map(|_| ensure),
+        properties: spec.properties.iter().filter_map(shown).collect(),
+        ..spec.clone()
+    })
 }
 
 fn named_type(stored: &str) -> String {

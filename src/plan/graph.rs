@@ -46,9 +46,20 @@ pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -
     }
     for (id, spec) in &doc.containers {
         let container = ResourceId::container(id.clone());
-        let unit = container_unit(id, observed, inventory);
+        if inventory.is_proxmox(id) {
+            guest(&mut add, doc, id, inventory, &is_made);
+            continue;
+        }
+        let unit = container_unit(doc, id, observed, inventory);
         let unit = doc.units.contains_key(&unit).then(|| ResourceId::unit(unit));
-        if let Some(bridge) = spec.bridge.as_ref().filter(|bridge| is_made(bridge)) {
+        if let Some(origin) = spec.from.as_ref().and_then(|from| from.clone.as_ref()) {
+            let origin_id = ResourceId::container(origin.clone());
+            if doc.containers.get(origin).is_some_and(|origin| origin.ensure == Ensure::Present) {
+                add(container.clone(), origin_id);
+            }
+        }
+        let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.as_ref());
+        for bridge in spec.bridge.iter().chain(networks).filter(|bridge| is_made(bridge)) {
             let bridge = ResourceId::bridge(bridge.clone());
             add(container.clone(), bridge.clone());
             if let Some(unit) = &unit {
@@ -70,6 +81,34 @@ pub fn dependencies(doc: &Desired, observed: &Observed, inventory: &Inventory) -
         }
     }
     out
+}
+
+/// What a container of Proxmox VE's waits for, and what waits for it: it must be made before its unit's entry counts.
+fn guest(
+    add: &mut impl FnMut(ResourceId, ResourceId),
+    doc: &Desired,
+    id: &Name,
+    inventory: &Inventory,
+    is_made: &impl Fn(&Name) -> bool,
+) {
+    let Some(spec) = doc.containers.get(id) else { return };
+    let container = ResourceId::container(id.clone());
+    let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.as_ref());
+    for bridge in networks.chain(&spec.bridge).filter(|bridge| is_made(bridge)) {
+        add(container.clone(), ResourceId::bridge(bridge.clone()));
+    }
+    if let Some(origin) = spec.from.as_ref().and_then(|from| from.clone.as_ref())
+        && doc.containers.contains_key(origin)
+    {
+        add(container.clone(), ResourceId::container(origin.clone()));
+    }
+    for unit in doc.units.keys().filter(|unit| inventory.proxmox_unit(unit).as_ref() == Some(id)) {
+        add(ResourceId::unit(unit.clone()), container.clone());
+    }
+    let ports = doc.ports.iter().filter(|(_, port)| port.ensure == Ensure::Present);
+    for (port, _) in ports.filter(|(port, _)| inventory.proxmox_port(port).is_some_and(|(of, _)| of == *id)) {
+        add(ResourceId::port(port.clone()), container.clone());
+    }
 }
 
 /// What shall be on another bridge than this one, where a port of it stands now: it leaves before the bridge is removed.
@@ -108,8 +147,12 @@ pub fn dependents(doc: &Desired) -> BTreeMap<ResourceId, Vec<ResourceId>> {
     let mut add = |of: ResourceId, look_at: ResourceId| out.entry(of).or_default().push(look_at);
     for (id, spec) in &doc.containers {
         let container = ResourceId::container(id.clone());
-        if let Some(bridge) = &spec.bridge {
+        let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.as_ref());
+        for bridge in spec.bridge.iter().chain(networks) {
             add(ResourceId::bridge(bridge.clone()), container.clone());
+        }
+        for port in spec.machine_links(id).into_iter().flat_map(BTreeMap::into_values) {
+            add(ResourceId::port(port), container.clone());
         }
         if let Some(veth) = &spec.veth {
             for port in host_side_names(veth) {

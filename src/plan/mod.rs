@@ -6,6 +6,12 @@ mod compare;
 mod desired;
 mod export;
 mod graph;
+mod guest;
+#[cfg(test)]
+mod guest_tests;
+#[cfg(test)]
+mod health_tests;
+mod object;
 mod packages;
 #[cfg(test)]
 mod packages_tests;
@@ -14,11 +20,16 @@ mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use assess::machined::{machine_properties, machine_refusals, template_refusal};
 pub use assess::{Assessment, assess, container_port, container_unit};
 pub use build::{backends, plan};
 pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
+pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
 pub use packages::{is_vital_package, package_differs};
-pub use protected::is_protected;
-pub use step::{Action, BridgeOp, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId, UnitOp};
+pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
+pub use step::{
+    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId,
+    TemplateOp, UnitOp,
+};

@@ -16,9 +16,11 @@ fn inventory() -> Inventory {
     Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec![],
+        protected_calls: Vec::new(),
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: super::Hand::default(),
     }
 }
 

@@ -6,9 +6,11 @@ use std::{
 };
 
 use crate::{
-    desired::{BridgeSpec, PackageSpec, PortSpec},
+    desired::{BridgeSpec, ContainerSpec, PackageSpec, PortSpec, TemplateSpec},
     model::{Difference, Name, Reason, Subject},
 };
+
+use super::object::ObjectOp;
 
 /// The key in external_ids that bears a machine's mark; its value is the machine id.
 pub const OWNER_KEY: &str = "opdbus-owner";
@@ -48,7 +50,20 @@ impl Step {
     /// offered no more.
     #[must_use]
     pub const fn is_reversible(&self) -> bool {
-        !matches!(self.action, Action::Unit(_, UnitOp::Restart) | Action::ReloadSystemd | Action::Package(..))
+        !matches!(
+            self.action,
+            Action::Unit(_, UnitOp::Restart)
+                | Action::ReloadSystemd
+                | Action::Package(..)
+                | Action::Object(_, ObjectOp::Create(_) | ObjectOp::Remove(_))
+                | Action::Container(
+                    _,
+                    ContainerOp::Restart
+                        | ContainerOp::Grow(_)
+                        | ContainerOp::MakeTemplate
+                        | ContainerOp::Destroy { .. }
+                )
+        )
     }
 
     /// What it does, for people: `start unit nginx.service`.
@@ -62,6 +77,8 @@ impl Step {
         match (&self.action, &self.blocked) {
             (Action::Nothing, Some((_, message))) => format!("{what}: {message}"),
             (Action::ReloadSystemd, _) => "let systemd read its unit files again".to_owned(),
+            // Whoever waits for it, it is the template that is fetched.
+            (Action::Template(name, _), None) => format!("fetch template {name}"),
             (action, blocked) => {
                 // The word names the kind again: `add-port` is `add` of a port.
                 let word = action.as_str();
@@ -72,9 +89,15 @@ impl Step {
                     _ => word,
                 };
                 let verb = verb.replace('-', " ");
+                // A call of another service is shown exactly as it will be made.
+                let call = match action {
+                    Action::Object(_, op) => op.call().map(|call| format!(": {}", call.busctl())),
+                    _ => None,
+                };
+                let call = call.unwrap_or_default();
                 match blocked {
                     Some((_, message)) => format!("{verb} {what}, blocked: {message}"),
-                    None => format!("{verb} {what}"),
+                    None => format!("{verb} {what}{call}"),
                 }
             }
         }
@@ -94,8 +117,53 @@ pub enum Action {
     Port(Name, PortOp),
     /// By PackageKit.
     Package(Name, PackageOp),
+    /// By the service that the object belongs to.
+    Object(Name, ObjectOp),
+    /// By the runtime of containers that has an API, as the plugin `lxc`: Proxmox VE or systemd-machined, whichever
+    /// the configuration chose ([`Inventory::hand`]).
+    Container(Name, ContainerOp),
+    /// By the same: a template that containers are made from. The step's subject is the plugin.
+    Template(Name, TemplateOp),
     /// Nothing can be done: the step is there to say why (always with `blocked`).
     Nothing,
+}
+
+/// What is done to a container by its runtime's API. (Where a unit runs it and nothing else does, it is started and
+/// stopped as a unit: [`UnitOp`].)
+#[derive(Debug, Clone, PartialEq)]
+pub enum ContainerOp {
+    /// Make it as the spec says, and do not start it. Found made already, by a try whose answer was lost, it is taken as
+    /// it is.
+    Create(Arc<ContainerSpec>),
+    /// Write the settings of the spec that differ, sizes aside.
+    Set(Arc<ContainerSpec>),
+    /// Grow the root file system and the volumes of the spec that are smaller than it says.
+    Grow(Arc<ContainerSpec>),
+    /// Set the fields of a declared port on the container's network of that number: where the runtime plugs the port
+    /// itself.
+    SetPort(u8, Arc<PortSpec>),
+    /// Start it, until it runs.
+    Start,
+    /// Stop it: asked to first, then made to.
+    Stop,
+    /// Restart it, which brings about changes that wait for that.
+    Restart,
+    /// Whether it starts at boot, as `enabled` of its unit's entry says.
+    SetOnBoot(bool),
+    /// Turn it into a template.
+    MakeTemplate,
+    /// Stop it and remove it with its volumes.
+    Destroy {
+        /// Take it out of backup and replication jobs, too.
+        purge: bool,
+    },
+}
+
+/// What is done to a template.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TemplateOp {
+    /// Bring it to where the spec says.
+    Fetch(Arc<TemplateSpec>),
 }
 
 /// What is done to a unit.
@@ -196,6 +264,8 @@ impl Action {
             Self::Unit(..) | Self::ReloadSystemd => Some("systemd"),
             Self::Bridge(..) | Self::Port(..) => Some("ovsdb"),
             Self::Package(..) => Some("packagekit"),
+            Self::Object(..) => Some("dbus"),
+            Self::Container(..) | Self::Template(..) => Some("lxc"),
             Self::Nothing => None,
         }
     }
@@ -204,17 +274,17 @@ impl Action {
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Unit(_, UnitOp::Stop) => "stop",
+            Self::Unit(_, UnitOp::Stop) | Self::Container(_, ContainerOp::Stop) => "stop",
             Self::Unit(_, UnitOp::Files { .. }) => "set-unit-file",
             Self::Unit(_, UnitOp::SetProperties(_)) => "set-properties",
-            Self::Unit(_, UnitOp::Start) => "start",
-            Self::Unit(_, UnitOp::Restart) => "restart",
+            Self::Unit(_, UnitOp::Start) | Self::Container(_, ContainerOp::Start) => "start",
+            Self::Unit(_, UnitOp::Restart) | Self::Container(_, ContainerOp::Restart) => "restart",
             Self::ReloadSystemd => "daemon-reload",
             Self::Bridge(_, BridgeOp::Add(_)) => "add-bridge",
             Self::Bridge(_, BridgeOp::Set(_)) => "set-bridge",
             Self::Bridge(_, BridgeOp::Delete) => "delete-bridge",
             Self::Port(_, PortOp::Add(_)) => "add-port",
-            Self::Port(_, PortOp::Set(_)) => "set-port",
+            Self::Port(_, PortOp::Set(_)) | Self::Container(_, ContainerOp::SetPort(..)) => "set-port",
             Self::Port(_, PortOp::Move(_)) => "move-port",
             Self::Port(_, PortOp::Recreate(_)) => "recreate-port",
             Self::Port(_, PortOp::Plug(_)) => "plug-port",
@@ -223,6 +293,17 @@ impl Action {
             Self::Package(_, PackageOp::Update(_)) => "update-package",
             Self::Package(_, PackageOp::Downgrade(_)) => "downgrade-package",
             Self::Package(_, PackageOp::Remove(_)) => "remove-package",
+            Self::Object(_, ObjectOp::Create(_)) => "create-object",
+            Self::Object(_, ObjectOp::Remove(_)) => "remove-object",
+            Self::Object(_, ObjectOp::Set { .. }) => "set-object",
+            Self::Object(_, ObjectOp::Settle) => "settle-object",
+            Self::Container(_, ContainerOp::Create(_)) => "create-container",
+            Self::Container(_, ContainerOp::Set(_)) => "set-container",
+            Self::Container(_, ContainerOp::Grow(_)) => "grow-container",
+            Self::Container(_, ContainerOp::SetOnBoot(_)) => "set-on-boot",
+            Self::Container(_, ContainerOp::MakeTemplate) => "make-template",
+            Self::Container(_, ContainerOp::Destroy { .. }) => "destroy-container",
+            Self::Template(_, TemplateOp::Fetch(_)) => "fetch-template",
             Self::Nothing => "none",
         }
     }
@@ -235,6 +316,8 @@ pub struct Inventory {
     pub machine_id: String,
     /// Units never touched besides the built-in list: op-dbus's own, and the caller's.
     pub protected_units: Vec<String>,
+    /// Methods of other services that are never called, `SERVICE INTERFACE.METHOD`; a `*` at the end stands for any rest.
+    pub protected_calls: Vec<String>,
     /// Template of the unit that runs container N, `%` standing for N, where none was found yet:
     /// `pve-container@%.service`.
     pub container_unit: String,
@@ -244,6 +327,48 @@ pub struct Inventory {
     /// Unit files were written that systemd may not have read again since: op-dbus was killed, or a job cancelled,
     /// before its daemon-reload.
     pub reload_owed: bool,
+    /// Who has the containers of this machine in hand, as the configuration chose.
+    pub hand: Hand,
+}
+
+/// Who has containers in hand: one for each, chosen by the configuration and not by who happens to answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Hand {
+    /// systemd runs them as units; what is made or configured is made and configured by systemd-machined.
+    #[default]
+    Systemd,
+    /// Proxmox VE: those whose id is a number ([`Inventory::is_proxmox`]) are touched through its API alone.
+    Proxmox {
+        /// The node that a container is on where the document does not say.
+        node: String,
+    },
+}
+
+/// Numbers that Proxmox VE gives its guests (`pve-vmid`).
+const VMIDS: std::ops::RangeInclusive<u32> = 100..=999_999_999;
+
+impl Inventory {
+    /// Whether Proxmox VE has that container in hand, were it there or not.
+    #[must_use]
+    pub fn is_proxmox(&self, id: &str) -> bool {
+        matches!(self.hand, Hand::Proxmox { .. })
+            && !id.starts_with('0')
+            && id.parse().is_ok_and(|id: u32| VMIDS.contains(&id))
+    }
+
+    /// The container of Proxmox VE's that a unit of that name runs.
+    #[must_use]
+    pub fn proxmox_unit(&self, unit: &str) -> Option<Name> {
+        let (before, after) = self.container_unit.split_once('%')?;
+        let id = unit.strip_prefix(before)?.strip_suffix(after)?;
+        self.is_proxmox(id).then(|| id.into())
+    }
+
+    /// The container of Proxmox VE's that a port of that name serves, and the number of its network.
+    #[must_use]
+    pub fn proxmox_port(&self, port: &str) -> Option<(Name, u8)> {
+        crate::model::host_side_of(port).filter(|(id, _)| self.is_proxmox(id))
+    }
 }
 
 #[cfg(test)]

@@ -21,15 +21,17 @@ use crate::{
     plugins::simulated::World,
 };
 
-const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const MACHINE: &str = "0123456789abcdef0123456789abcdef";
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: vec!["own.service".to_owned()],
+        protected_calls: Vec::new(),
         container_unit: "pve-container@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: crate::plan::Hand::default(),
     }
 }
 
@@ -412,7 +414,7 @@ proptest! {
     fn an_export_plans_to_nothing(world in world()) {
         let observed = observe(&world);
         let units = world.units.keys().cloned().collect();
-        let doc = export(&observed, &units, &[]);
+        let doc = export(&observed, &units, &BTreeMap::new(), &[]);
         prop_assert_eq!(parse(&spell(&doc)), Ok(doc.clone()));
         let plan = plan(&Desired::new(Arc::new(doc)), &observed, &inventory(), None);
         prop_assert!(plan.steps.is_empty(), "{:#?}", plan.steps);
@@ -541,7 +543,7 @@ fn secrets_are_compared_and_not_shown() {
     let step = plan_for(&doc, &world).steps[0].clone();
     let shown = format!("{:?} {}", step.changes, step.summary());
     assert!(shown.contains("options.psk") && !shown.contains("secret\""), "{shown}");
-    let exported = format!("{:?}", export(&observe(&world), &BTreeSet::new(), &[]));
+    let exported = format!("{:?}", export(&observe(&world), &BTreeSet::new(), &BTreeMap::new(), &[]));
     assert!(!exported.contains("old-secret"), "{exported}");
 }
 
@@ -563,7 +565,7 @@ fn an_export_can_be_read_whatever_is_there() {
         let facts = ContainerFacts { unit: format!("lxc@{id}.service"), ..ContainerFacts::default() };
         observed.containers.insert(id.into(), Arc::new(facts));
     }
-    let doc = export(&observed, &BTreeSet::new(), &[]);
+    let doc = export(&observed, &BTreeSet::new(), &BTreeMap::new(), &[]);
     assert_eq!(
         doc.resources().map(|id| id.to_string()).collect::<Vec<_>>(),
         ["bridge:br0", "bridge:br1", "port:p0", "container:web-1"]

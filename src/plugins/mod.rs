@@ -1,8 +1,12 @@
 //! The backends, each behind [`Plugin`]: the only code that knows its backend, and that knows no other plugin.
 
+pub(crate) mod backoff;
+pub mod dbus;
 pub mod lxc;
+pub mod machined;
 pub mod ovsdb;
 pub mod packagekit;
+pub mod proxmox;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod systemd;
@@ -13,14 +17,14 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    desired::{PackageSettings, PackageSpec},
+    desired::{ContainerSpec, ObjectSpec, PackageSettings, PackageSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
 /// each, and declared packages. (Container units, bridges and ports are mirrored always.)
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
@@ -30,6 +34,13 @@ pub struct Interest {
     pub packages: BTreeMap<Name, PackageSpec>,
     /// What the document says of all of them.
     pub package_settings: PackageSettings,
+    /// Declared objects of other D-Bus services.
+    pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
+    /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
+    /// it names (nodes, storages, templates) is looked up for planning.
+    pub containers: BTreeMap<Name, Arc<ContainerSpec>>,
+    /// Declared templates, by name.
+    pub templates: BTreeMap<Name, Arc<TemplateSpec>>,
 }
 
 /// Steps of one job that may run now.
@@ -155,6 +166,12 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// be had, the facts say so.
     fn prepare(&self, _interest: Interest) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// What another backend told hints that these containers are not any more as this plugin last saw them. A plugin
+    /// that is told of changes by its own backend needs no hints.
+    fn hint(&self, containers: std::collections::BTreeSet<Name>) {
+        drop(containers);
     }
 
     /// Carries out steps, reporting each by [`PluginEvent::Step`] up to a final state, and answers when all have one.

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     desired::{BridgeSpec, Ensure, OptionalMap, PackageEnsure, PortSpec, Want},
     model::{
-        BridgeFacts, Change, InterfaceFacts, Name, Offer, PackageFacts, PortFacts, Reason, StepState, StringMap,
-        UnitFacts,
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, Offer, PackageFacts, PortFacts, Reason, StepState,
+        StringMap, UnitFacts,
     },
-    plan::{Action, BridgeOp, OWNER_KEY, PackageOp, PortOp, Step, UnitOp},
+    plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PackageOp, PortOp, Step, UnitOp},
 };
 
 /// How a step went.
@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<Name, UnitFacts>,
     pub(crate) bridges: BTreeMap<Name, BridgeFacts>,
     pub(crate) ports: BTreeMap<Name, PortFacts>,
+    /// Declared objects of other services.
+    pub(crate) objects: BTreeMap<Name, ObjectFacts>,
     /// Units whose start fails.
     pub(crate) broken_units: BTreeSet<Name>,
     /// Unit to the port (and bridge) that its start plugs in, as a container's hook does.
@@ -46,6 +48,8 @@ pub(crate) struct World {
     pub(crate) brings: BTreeMap<Name, Name>,
     /// Everything refuses with a passing fault.
     pub(crate) away: bool,
+    /// ovs-vswitchd hangs: what is written to its database is not seen to be applied.
+    pub(crate) hung_switch: bool,
     machine: String,
     uuids: u64,
 }
@@ -160,6 +164,11 @@ impl World {
         bridges.chain(self.ports.iter().map(|(name, facts)| Change::Port(name.clone(), facts.clone()))).collect()
     }
 
+    /// What the plugin for other services mirrors of it.
+    pub(crate) fn dbus(&self) -> Vec<Change> {
+        self.objects.iter().map(|(name, facts)| Change::Object(name.clone(), facts.clone())).collect()
+    }
+
     /// Carries one step out.
     pub(crate) fn apply(&mut self, step: &Step) -> Outcome {
         if self.away {
@@ -175,9 +184,13 @@ impl World {
             Action::Bridge(name, op) => self.bridge(name, op),
             Action::Port(name, op) => self.port(name, op),
             Action::Package(name, op) => self.package(name, op),
-            Action::Nothing => Outcome::failed(Reason::Internal, false),
+            Action::Object(name, op) => self.object(name, op),
+            _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
+        if self.hung_switch && wrote && matches!(step.action, Action::Bridge(..) | Action::Port(..)) {
+            return Outcome { wrote, ..Outcome::failed(Reason::SwitchNotAnswering, true) };
+        }
         Outcome { wrote, ..outcome }
     }
 
@@ -224,6 +237,18 @@ impl World {
                 }
             }
             UnitOp::SetProperties(values) => unit.properties.extend(values.clone()),
+        }
+        Outcome::done(true)
+    }
+
+    fn object(&mut self, name: &Name, op: &ObjectOp) -> Outcome {
+        let Some(object) = self.objects.get_mut(name) else { return Outcome::failed(Reason::ServiceAway, true) };
+        match op {
+            ObjectOp::Create(_) => object.exists = true,
+            ObjectOp::Remove(_) => object.exists = false,
+            ObjectOp::Set { properties, .. } => object.properties.extend(properties.clone()),
+            // What is made here is made as it shall be.
+            ObjectOp::Settle => {}
         }
         Outcome::done(true)
     }

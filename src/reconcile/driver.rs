@@ -282,9 +282,10 @@ impl Driver {
         let observed = self.publisher.reader().current().observed.clone();
         let inventory = on_behalf(self.core.inventory(), &request.caller);
         let plugins = self.plugins.values().cloned().collect();
+        let current = self.core.desired().document().clone();
         tokio::spawn(async move {
             let PlanRequest { document, mut reply, .. } = request;
-            let work = plan_unmirrored(document, observed, inventory, plugins);
+            let work = plan_unmirrored(document, &current, observed, inventory, plugins);
             tokio::select! {
                 plan = work => drop(reply.send(plan)),
                 // Whoever asked has gone: so does the work.
@@ -295,14 +296,15 @@ impl Driver {
 
     fn export(&self, plugins: Vec<String>, all_units: bool, reply: oneshot::Sender<Result<String, CoreError>>) {
         if let Some(unknown) =
-            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "packagekit"))
+            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "packagekit" | "dbus"))
         {
-            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc and packagekit");
+            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc, packagekit and dbus");
             drop(reply.send(Err(CoreError::NotFound(error))));
             return;
         }
         let mut observed = self.publisher.reader().current().observed.clone();
         let mut units: BTreeSet<Name> = self.core.desired().units.keys().cloned().collect();
+        let desired = self.core.desired().document().clone();
         let systemd = self.plugins.get("systemd").cloned().filter(|_| all_units);
         tokio::spawn(async move {
             if let Some(systemd) = systemd {
@@ -311,7 +313,9 @@ impl Driver {
                     Err(error) => return drop(reply.send(Err(error.into()))),
                 }
             }
-            let text = tokio::task::spawn_blocking(move || spell(&export(&observed, &units, &plugins))).await;
+            let text =
+                tokio::task::spawn_blocking(move || spell(&export(&observed, &units, &desired.objects, &plugins)))
+                    .await;
             drop(reply.send(text.map_err(|error| CoreError::Failed(error.to_string()))));
         });
     }
@@ -324,6 +328,11 @@ impl Driver {
                     self.ask(Request::Finished { generation, result, complete });
                 }
                 Effect::ReserveJobs => self.ask(Request::ReserveJobs),
+                Effect::Hint { plugin, containers } => {
+                    if let Some(plugin) = self.plugins.get(plugin) {
+                        plugin.hint(containers);
+                    }
+                }
                 Effect::Watch { generation, interest } => {
                     let watches: Vec<_> = self.plugins.values().map(|plugin| plugin.watch(interest.clone())).collect();
                     let inputs = self.inputs.clone();
@@ -391,6 +400,7 @@ fn on_behalf(inventory: &Inventory, caller: &Caller) -> Inventory {
 
 async fn plan_unmirrored(
     document: Arc<Document>,
+    current: &Document,
     mut observed: Observed,
     inventory: Inventory,
     plugins: Vec<Arc<dyn Plugin>>,
@@ -401,6 +411,9 @@ async fn plan_unmirrored(
         None => true,
         Some(facts) => properties.iter().any(|property| !facts.properties.contains_key(property)),
     });
+    // What the document in force says of an object is mirrored; what another says of it is read.
+    let mirrored = |name: &Name| observed.objects.contains_key(name);
+    interest.objects.retain(|name, spec| current.objects.get(name) != Some(&**spec) || !mirrored(name));
     if interest != Interest::default() {
         let connected = plugins.iter().filter(|plugin| observed.is_connected(plugin.name()));
         let looks: Vec<_> = connected.map(|plugin| plugin.look(interest.clone())).collect();
@@ -421,7 +434,11 @@ fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
                 observed.units.insert(name.clone(), Arc::new(facts));
                 names.push(name);
             }
+            Change::Object(name, facts) => drop(observed.objects.insert(name, Arc::new(facts))),
             Change::Package(name, facts) => drop(observed.packages.insert(name, Arc::new(facts))),
+            Change::Guest(id, facts) => drop(observed.guests.insert(id, Arc::new(facts))),
+            Change::GuestGone(id) => drop(observed.guests.remove(&id)),
+            Change::Cluster(facts) => observed.cluster = facts,
             _ => {}
         }
     }

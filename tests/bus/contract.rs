@@ -79,6 +79,7 @@ async fn an_object_has_its_own_interfaces_and_the_standard_ones_and_no_others() 
         (fixture::BRIDGE, vec!["org.opdbus.Bridge", "org.opdbus.Resource"]),
         (fixture::PORT, vec!["org.opdbus.Port", "org.opdbus.Resource"]),
         (fixture::CONTAINER, vec!["org.opdbus.Container", "org.opdbus.Resource"]),
+        (fixture::OBJECT, vec!["org.opdbus.Object", "org.opdbus.Resource"]),
     ] {
         let node = live(&client, path).await;
         let found: BTreeSet<String> = node.interfaces().iter().map(|interface| interface.name().to_string()).collect();

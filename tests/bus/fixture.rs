@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use op_dbus::model::{
-    BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, InterfaceFacts, JobResult, JobState, Name,
-    PackageFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource, Status, StepFacts, StepState,
-    StringMap, Subject, UnitFacts, Value,
+    BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, GuestFacts, GuestSettings, InterfaceFacts,
+    JobResult, JobState, Name, ObjectFacts, PackageFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus,
+    StateSource, Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
 };
 
 use crate::hub::{Builder as _, job, plugin, unmanaged};
@@ -15,11 +15,12 @@ pub const BRIDGE: &str = "/org/opdbus/bridge/ovsbr0";
 pub const PORT: &str = "/org/opdbus/port/veth100";
 pub const CONTAINER: &str = "/org/opdbus/container/_3100";
 pub const PACKAGE: &str = "/org/opdbus/package/nginx";
+pub const OBJECT: &str = "/org/opdbus/object/clock";
 pub const JOB: &str = "/org/opdbus/job/7";
 pub const PLUGIN: &str = "/org/opdbus/plugin/ovsdb";
 
 /// Where each interface can be looked at.
-pub const SHOWN_AT: [(&str, &str); 9] = [
+pub const SHOWN_AT: [(&str, &str); 10] = [
     ("org.opdbus.State", "/org/opdbus/state"),
     ("org.opdbus.Job", JOB),
     ("org.opdbus.Plugin", PLUGIN),
@@ -29,6 +30,7 @@ pub const SHOWN_AT: [(&str, &str); 9] = [
     ("org.opdbus.Port", PORT),
     ("org.opdbus.Container", CONTAINER),
     ("org.opdbus.Package", PACKAGE),
+    ("org.opdbus.Object", OBJECT),
 ];
 
 fn names<const N: usize>(names: [&str; N]) -> BTreeSet<Name> {
@@ -46,6 +48,7 @@ pub fn before() -> Snapshot {
     snapshot.add_bridge("ovsbr0", BridgeFacts::default());
     snapshot.add_port("veth100", PortFacts { bridge: "ovsbr0".into(), ..PortFacts::default() });
     snapshot.add_container("100", ContainerFacts::default());
+    snapshot.add(ResourceId::object("clock"));
     snapshot.jobs.insert(7, Arc::new(job(Subject::State)));
     snapshot.plugins.insert("ovsdb", Arc::new(plugin()));
     snapshot
@@ -124,6 +127,16 @@ pub fn after() -> Snapshot {
             ..PortFacts::default()
         },
     );
+    let secret = TypedValue { signature: "s".to_owned(), value: "swordfish".into() };
+    let object = ObjectFacts {
+        service: "org.freedesktop.timedate1".to_owned(),
+        path: "/org/freedesktop/timedate1".to_owned(),
+        interface: "org.freedesktop.timedate1".to_owned(),
+        properties: [("Password".to_owned(), secret)].into(),
+        drift_visible: true,
+        ..ObjectFacts::default()
+    };
+    snapshot.observed.objects.insert("clock".into(), Arc::new(object));
     snapshot.add_container(
         "100",
         ContainerFacts {
@@ -136,6 +149,20 @@ pub fn after() -> Snapshot {
             on_boot: true,
             ports: names(["veth100"]),
             bridges: names(["ovsbr0"]),
+            guest: Some(Arc::new(GuestFacts {
+                node: "pve1".to_owned(),
+                cores: 2,
+                memory_bytes: 1 << 30,
+                swap_bytes: 1 << 29,
+                tags: ["edge".to_owned()].into(),
+                lock: "backup".to_owned(),
+                settings: Some(Arc::new(GuestSettings {
+                    unprivileged: true,
+                    addresses: ["10.0.0.100/24".to_owned()].into(),
+                    ..GuestSettings::default()
+                })),
+                ..GuestFacts::default()
+            })),
             ..ContainerFacts::default()
         },
     );

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt as _;
 use op_dbus::model::{
-    BridgeFacts, ContainerFacts, JobState, Kind, Name, PackageFacts, ResourceId, Snapshot, StepFacts, StepState,
-    Subject, UnitFacts,
+    BridgeFacts, ContainerFacts, JobState, Kind, Name, ObjectFacts, PackageFacts, ResourceId, Snapshot, StepFacts,
+    StepState, Subject, TypedValue, UnitFacts,
 };
 use proptest::prelude::*;
 use zbus::{Message, OwnedVariant, message::Flags};
@@ -83,6 +83,11 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
                     let stale_ports = (0..*value).map(self::name).collect();
                     snapshot.add_container(&name, ContainerFacts { stale_ports, ..ContainerFacts::default() });
                 }
+                Kind::Object => {
+                    let counted = TypedValue { signature: "y".to_owned(), value: (*value).into() };
+                    let properties = [("Count".to_owned(), counted)].into();
+                    snapshot.add_object(&name, ObjectFacts { properties, ..ObjectFacts::default() });
+                }
             }
         }
         Change::Declare(kind, number) => snapshot.add(ResourceId::new(*kind, name(*number))),
@@ -98,6 +103,7 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
                 Kind::Bridge => drop(observed.bridges.remove(&name)),
                 Kind::Port => drop(observed.ports.remove(&name)),
                 Kind::Container => drop(observed.containers.remove(&name)),
+                Kind::Object => drop(observed.objects.remove(&name)),
             }
         }
         Change::Link(port, container) => {

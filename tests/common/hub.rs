@@ -9,8 +9,8 @@ use op_dbus::{
     desired::Document,
     model::{
         Backend, BackendStatus, BridgeFacts, ContainerFacts, DriftPolicy, InterfaceFacts, JobFacts, JobKind, JobState,
-        PackageFacts, PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot, Status, Subject,
-        UnitFacts,
+        ObjectFacts, PackageFacts, PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot,
+        Status, Subject, UnitFacts,
     },
     reconcile::{Command, CoreError, Fault, Hub, Notice},
 };
@@ -263,6 +263,7 @@ pub trait Builder {
     fn add_unit(&mut self, name: &str, facts: UnitFacts);
     fn add_package(&mut self, name: &str, facts: PackageFacts);
     fn add_container(&mut self, id: &str, facts: ContainerFacts);
+    fn add_object(&mut self, name: &str, facts: ObjectFacts);
     fn add(&mut self, id: ResourceId);
 }
 
@@ -290,6 +291,11 @@ impl Builder for Snapshot {
     fn add_container(&mut self, id: &str, facts: ContainerFacts) {
         self.observed.containers.insert(id.into(), Arc::new(facts));
         self.add(ResourceId::container(id));
+    }
+
+    fn add_object(&mut self, name: &str, facts: ObjectFacts) {
+        self.observed.objects.insert(name.into(), Arc::new(facts));
+        self.add(ResourceId::object(name));
     }
 
     fn add(&mut self, id: ResourceId) {

@@ -117,7 +117,7 @@ impl Watched {
                 }
             }
             PluginEvent::Changes(changes) => {
-                let names: Vec<String> = changes.iter().map(|change| change.id().name.to_string()).collect();
+                let names: Vec<String> = changes.iter().map(|change| change.id().unwrap().name.to_string()).collect();
                 self.told.push(format!("changes {}", names.join(" ")));
                 for change in changes {
                     self.change(change);

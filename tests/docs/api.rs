@@ -8,7 +8,7 @@ use crate::markdown;
 
 /// One argument of a method or signal.
 #[derive(Debug)]
-struct Argument {
+pub struct Argument {
     name: String,
     signature: String,
     out: bool,
@@ -16,12 +16,12 @@ struct Argument {
 
 /// Anything of the contract that bears a comment.
 #[derive(Debug)]
-struct Item {
-    tag: String,
-    name: String,
-    text: String,
-    signature: String,
-    changes: String,
+pub struct Item {
+    pub tag: String,
+    pub name: String,
+    pub text: String,
+    pub signature: String,
+    pub changes: String,
     arguments: Vec<Argument>,
 }
 
@@ -44,7 +44,7 @@ fn joined(comment: &str) -> String {
 }
 
 /// The interface, and its members in their order, each with the comment before it.
-fn items(xml: &str) -> Vec<Item> {
+pub fn items(xml: &str) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut comment = String::new();
     let mut rest = xml;
@@ -81,7 +81,7 @@ fn items(xml: &str) -> Vec<Item> {
 }
 
 /// How a change of a property is told.
-fn changes(value: &str) -> &'static str {
+pub fn changes(value: &str) -> &'static str {
     match value {
         "true" => "signalled",
         "invalidates" => "signalled without the value",
@@ -91,13 +91,13 @@ fn changes(value: &str) -> &'static str {
     }
 }
 
-fn arguments(item: &Item, out: bool) -> String {
+pub fn arguments(item: &Item, out: bool) -> String {
     let some = item.arguments.iter().filter(|argument| argument.out == out);
     some.map(|argument| format!("{} {}", argument.signature, argument.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// All files of the contract, by name.
-fn contract() -> Vec<(String, String)> {
+pub fn contract() -> Vec<(String, String)> {
     let folder = fs::read_dir(markdown::root().join("dbus-interfaces")).unwrap();
     let mut files: Vec<_> = folder
         .map(|entry| entry.unwrap().path())

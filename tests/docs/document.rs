@@ -27,8 +27,12 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
-        "Lxc" | "Container" => "containers",
         "Packagekit" | "Package" => "packages",
+        "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
+            "containers"
+        }
+        "Dbus" | "Object" | "Property" | "Call" | "Lookup" | "Match" => "objects",
+        "Value" => return "[value](objects.md#values)".to_owned(),
         other => panic!("{other} has no section"),
     };
     let name = match definition {
@@ -36,6 +40,8 @@ fn link(definition: &str) -> String {
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
         "Packagekit" => "packages",
+        "Dbus" => "objects",
+        "ContainerSource" => "source",
         other => &other.to_lowercase(),
     };
     format!("[{name}](#{section})")
@@ -85,6 +91,7 @@ fn takes(whole: &Value, field: &Value) -> String {
             format!("a number from {} to {}", field["minimum"], field["maximum"])
         }
         "integer" => "a whole number".to_owned(),
+        "number" => format!("a number, with a fraction or not, from {} to {}", field["minimum"], field["maximum"]),
         "array" => match referred(&field["items"]) {
             Some(name) => format!("a list of {}", link(name)),
             None => match takes(whole, &field["items"]).strip_prefix("a number") {
@@ -92,6 +99,11 @@ fn takes(whole: &Value, field: &Value) -> String {
                 None => "a list of texts".to_owned(),
             },
         },
+        // Of several forms of an entry the first is the full one.
+        "object" if field["additionalProperties"]["anyOf"].is_array() && field["propertyNames"]["maxLength"] == 255 => {
+            let forms = field["additionalProperties"]["anyOf"].as_array().unwrap().iter();
+            format!("NAME: {}", forms.filter_map(referred).map(link).collect::<Vec<_>>().join(", "))
+        }
         "object" => match referred(&field["additionalProperties"]) {
             Some(name) => format!("NAME: {}", link(name)),
             None => format!("KEY: {}", takes(whole, &field["additionalProperties"])),

@@ -5,10 +5,12 @@
 //! ...
 //! <!-- end: NAME -->
 //! ```
+//!
+//! In the manual pages the marks are roff's comments: `.\" made: NAME` and `.\" end: NAME`.
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, document, markdown, operations};
+use crate::{api, document, man, markdown, objects, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";
@@ -16,7 +18,7 @@ const BLESS: &str = "OPDBUS_BLESS";
 /// Makes a part: its file, and all its text.
 type Maker = fn() -> String;
 
-const MADE: [(&str, &str, Maker); 12] = [
+const MADE: &[(&str, &str, Maker)] = &[
     ("docs/dbus-api.md", "interfaces", api::interfaces),
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
@@ -28,15 +30,44 @@ const MADE: [(&str, &str, Maker); 12] = [
     ("docs/document.md", "fields of Container", || document::fields("Container")),
     ("docs/document.md", "fields of Packagekit", || document::fields("Packagekit")),
     ("docs/document.md", "fields of Package", || document::fields("Package")),
+    ("docs/document.md", "fields of ContainerSource", || document::fields("ContainerSource")),
+    ("docs/document.md", "fields of Network", || document::fields("Network")),
+    ("docs/document.md", "fields of Mount", || document::fields("Mount")),
+    ("docs/document.md", "fields of Features", || document::fields("Features")),
+    ("docs/document.md", "fields of Startup", || document::fields("Startup")),
+    ("docs/document.md", "fields of Template", || document::fields("Template")),
+    ("docs/document.md", "fields of Dbus", || document::fields("Dbus")),
+    ("docs/document.md", "fields of Object", || document::fields("Object")),
+    ("docs/document.md", "fields of Property", || document::fields("Property")),
+    ("docs/document.md", "fields of Call", || document::fields("Call")),
+    ("docs/document.md", "fields of Lookup", || document::fields("Lookup")),
+    ("docs/document.md", "fields of Match", || document::fields("Match")),
+    ("docs/objects.md", "presets", objects::presets),
+    ("docs/objects.md", "never called", objects::never_called),
     ("docs/operations.md", "limits", operations::limits),
+    ("dist/man/op-dbus.8", "options", man::options),
+    ("dist/man/op-dbus.8", "verbs", man::verbs),
+    ("dist/man/op-dbus.8", "files", man::files),
+    ("dist/man/op-dbus.toml.5", "keys", man::keys),
+    ("dist/man/org.opdbus.5", "tree", man::tree),
+    ("dist/man/org.opdbus.5", "interfaces", man::interfaces),
+    ("dist/man/org.opdbus.5", "errors", man::errors),
+    ("dist/man/org.opdbus.5", "reasons", man::reasons),
 ];
 
+/// What stands around the name of a part, and between a mark and the part: roff takes an empty line for a paragraph.
+fn marks(file: &str) -> (&'static str, &'static str, &'static str) {
+    if file.starts_with("dist/man/") { (".\\\" ", "", "") } else { ("<!-- ", " -->", "\n") }
+}
+
 /// The text with that part made anew.
-fn remake(text: &str, name: &str, body: &str) -> String {
-    let (open, close) = (format!("<!-- made: {name} -->\n"), format!("<!-- end: {name} -->"));
+fn remake(file: &str, text: &str, name: &str, body: &str) -> String {
+    let (before_mark, after_mark, gap) = marks(file);
+    let open = format!("{before_mark}made: {name}{after_mark}\n");
+    let close = format!("{before_mark}end: {name}{after_mark}");
     let (before, rest) = text.split_once(&open).unwrap_or_else(|| panic!("there is no {open}"));
     let (_, after) = rest.split_once(&close).unwrap_or_else(|| panic!("there is no {close}"));
-    format!("{before}{open}\n{}\n\n{close}{after}", body.trim())
+    format!("{before}{open}{gap}{}\n{gap}{close}{after}", body.trim())
 }
 
 #[test]
@@ -48,7 +79,7 @@ fn what_is_made_from_the_code_is_as_the_code_makes_it() {
         let new = MADE
             .iter()
             .filter(|(of, ..)| *of == file)
-            .fold(old.clone(), |text, (_, name, maker)| remake(&text, name, &maker()));
+            .fold(old.clone(), |text, (_, name, maker)| remake(file, &text, name, &maker()));
         if new == old {
             continue;
         }
@@ -68,10 +99,13 @@ fn every_marked_part_is_made_by_something() {
     let known: BTreeSet<(String, String)> =
         MADE.iter().map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned())).collect();
     let mut marked = BTreeSet::new();
-    for file in markdown::documents() {
-        let file = file.to_str().unwrap();
-        for line in markdown::read(file).lines() {
-            if let Some(name) = line.strip_prefix("<!-- made: ").and_then(|rest| rest.strip_suffix(" -->")) {
+    let with_marks = MADE.iter().map(|(file, ..)| (*file).to_owned());
+    let documents = markdown::documents().into_iter().map(|file| file.to_str().unwrap().to_owned());
+    for file in documents.chain(with_marks).collect::<BTreeSet<_>>() {
+        let (before_mark, after_mark, _) = marks(&file);
+        for line in markdown::read(&file).lines() {
+            let name = line.strip_prefix(before_mark).and_then(|rest| rest.strip_suffix(after_mark));
+            if let Some(name) = name.and_then(|name| name.strip_prefix("made: ")) {
                 assert!(marked.insert((file.to_owned(), name.to_owned())), "{name} twice in {file}");
             }
         }

@@ -1,4 +1,4 @@
-//! README.md and docs/ against the code: what is made from the code is as the code makes it today, what stands for each
+//! README.md, docs/ and the man pages against the code: what is made from the code is as the code makes it today, what stands for each
 //! of a kind stands for each of them, and every example document is one.
 //!
 //! `OPDBUS_BLESS=1 cargo test --test docs` writes the parts that are made. What the documents show of a running op-dbus
@@ -19,5 +19,7 @@ mod api;
 mod document;
 mod links;
 mod made;
+mod man;
+mod objects;
 mod operations;
 mod readme;

@@ -48,9 +48,10 @@ fn collect(root: &Path, folder: &Path, found: &mut BTreeSet<String>) {
             continue;
         }
         let path = format!("/{}", path.strip_prefix(root).unwrap().display());
-        // One line stands for all interfaces.
-        let interfaces = "/usr/share/dbus-1/interfaces/";
-        found.insert(if path.starts_with(interfaces) { interfaces.to_owned() } else { path });
+        // One line stands for all interfaces, and one for all pages of the manual.
+        let many = ["/usr/share/dbus-1/interfaces/", "/usr/share/man/"];
+        let folder = many.iter().find(|folder| path.starts_with(**folder));
+        found.insert(folder.map_or_else(|| path.clone(), |folder| (*folder).to_owned()));
     }
 }
 

@@ -235,6 +235,41 @@ async fn a_bond_and_a_single_port_turn_into_each_other() {
     }
 }
 
+/// As prune does it: its removals stand behind what the document names.
+#[tokio::test]
+async fn ports_become_a_bond_and_a_bond_ports_in_one_transaction_whatever_the_order() {
+    let (switch, mut watched) = with_bridge().await;
+    let bond = PortSpec {
+        bridge: "br0".into(),
+        interfaces: Some(BTreeSet::from(["e1".into(), "e2".into()])),
+        ..PortSpec::default()
+    };
+    for name in ["e1", "e2"] {
+        assert!(watched.done(port(name, PortOp::Add, internal("br0"))).await);
+    }
+    let before = switch.next_cfg();
+    let steps = vec![
+        (port("bond0", PortOp::Add, bond), vec![]),
+        (Action::Port("e1".into(), PortOp::Delete), vec![]),
+        (Action::Port("e2".into(), PortOp::Delete), vec![]),
+    ];
+    // Whether the bond's devices work is not what this is about: the dummy datapath has none.
+    let quick = Timing { applied: Duration::from_millis(300), ..timing() };
+    Watched::connected(&switch, quick).await.apply_steps(steps).await;
+    assert_eq!(switch.next_cfg(), before + 1, "one transaction");
+    assert_eq!(switch.vsctl(&["list-ports", "br0"]), "bond0");
+    assert_eq!(switch.vsctl(&["list-ifaces", "br0"]), "e1\ne2");
+    watched.until("the bond", |now| now.ports.contains_key("bond0") && !now.ports.contains_key("e1")).await;
+    let steps = vec![
+        (port("e1", PortOp::Add, internal("br0")), vec![]),
+        (port("e2", PortOp::Add, internal("br0")), vec![]),
+        (Action::Port("bond0".into(), PortOp::Delete), vec![]),
+    ];
+    let ended = watched.apply_steps(steps).await;
+    assert!(ended.iter().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:?}");
+    assert_eq!(switch.vsctl(&["list-ports", "br0"]), "e1\ne2");
+}
+
 #[tokio::test]
 async fn removes() {
     let (switch, mut watched) = with_bridge().await;

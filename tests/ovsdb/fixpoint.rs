@@ -107,9 +107,11 @@ fn planned(document: &Document, watched: &Watched) -> Plan {
     let inventory = Inventory {
         machine_id: MACHINE.to_owned(),
         protected_units: Vec::new(),
+        protected_calls: Vec::new(),
         container_unit: "lxc@%.service".to_owned(),
         retry_unmet: false,
         reload_owed: false,
+        hand: op_dbus::plan::Hand::default(),
     };
     plan(&Desired::new(Arc::new(document.clone())), &observed, &inventory, None)
 }

@@ -1,9 +1,11 @@
 //! `org.opdbus.Container`: a container, declared or found.
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
 use super::interface;
 use crate::{
-    bus::value::{Names, Path, Paths, Prop},
-    model::{ContainerFacts, Kind},
+    bus::value::{Names, Path, Paths, Prop, Texts},
+    model::{ContainerFacts, GuestFacts, Kind},
 };
 
 /// What a container's object shows.
@@ -16,9 +18,24 @@ pub(crate) struct ContainerView<'a> {
 }
 
 impl ContainerView<'_> {
-    /// Who runs it; nobody is known to where the join found ports and no unit, or nothing at all.
+    /// Who runs it; nobody is known to where the join found ports and neither unit nor guest, or nothing at all.
     fn runtime(self) -> &'static str {
-        if self.facts.unit.is_empty() { "" } else { self.facts.runtime.as_str() }
+        let known = !self.facts.unit.is_empty() || self.facts.guest.is_some();
+        if known { self.facts.runtime.as_str() } else { "" }
+    }
+}
+
+/// What a container without a runtime of its own shows.
+static NO_GUEST: LazyLock<GuestFacts> = LazyLock::new(GuestFacts::default);
+
+impl<'a> ContainerView<'a> {
+    fn guest(self) -> &'a GuestFacts {
+        self.facts.guest.as_deref().unwrap_or(&NO_GUEST)
+    }
+
+    fn addresses(self) -> &'a BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.guest().settings.as_ref().map_or(&NONE, |settings| &settings.addresses)
     }
 }
 
@@ -37,5 +54,13 @@ interface! {
         "Ports" Invalidates => Prop::Paths(Paths(Kind::Port, Names::Plain(&container.facts.ports))),
         "Bridges" Invalidates => Prop::Paths(Paths(Kind::Bridge, Names::Plain(&container.facts.bridges))),
         "OnBoot" True => Prop::Bool(container.facts.on_boot),
+        "Node" True => Prop::Text(&container.guest().node),
+        "Cores" True => Prop::U32(container.guest().cores),
+        "Memory" True => Prop::U64(container.guest().memory_bytes),
+        "Swap" True => Prop::U64(container.guest().swap_bytes),
+        "Unprivileged" True => Prop::Bool(container.guest().settings.as_ref().is_some_and(|held| held.unprivileged)),
+        "Tags" True => Prop::Texts(Texts(&container.guest().tags)),
+        "Lock" True => Prop::Text(&container.guest().lock),
+        "Addresses" True => Prop::Texts(Texts(container.addresses())),
     }
 }

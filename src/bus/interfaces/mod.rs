@@ -4,6 +4,7 @@
 mod bridge;
 mod container;
 mod job;
+mod object;
 mod package;
 mod plugin;
 mod port;
@@ -17,8 +18,8 @@ use std::sync::LazyLock;
 
 use super::{introspect, path::Node, value::Prop};
 use crate::model::{
-    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, PackageFacts, PluginFacts, PortFacts, ResourceFacts,
-    ResourceId, Snapshot, StateFacts, UnitFacts,
+    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, ObjectFacts, PackageFacts, PluginFacts, PortFacts,
+    ResourceFacts, ResourceId, Snapshot, StateFacts, UnitFacts,
 };
 
 /// `EmitsChangedSignal` of a property.
@@ -118,6 +119,8 @@ pub(crate) enum Face<'a> {
     Container(ContainerView<'a>),
     /// `org.opdbus.Package`.
     Package(package::PackageView<'a>),
+    /// `org.opdbus.Object`.
+    Object(object::ObjectView<'a>),
 }
 
 impl<'a> Face<'a> {
@@ -133,6 +136,7 @@ impl<'a> Face<'a> {
             Self::Port(_) => &port::INTERFACE,
             Self::Container(_) => &container::INTERFACE,
             Self::Package(_) => &package::INTERFACE,
+            Self::Object(_) => &object::INTERFACE,
         }
     }
 
@@ -148,6 +152,7 @@ impl<'a> Face<'a> {
             Self::Port(view) => port::values(view),
             Self::Container(view) => container::values(view),
             Self::Package(view) => package::values(view),
+            Self::Object(view) => object::values(view),
         }
     }
 
@@ -222,6 +227,9 @@ impl<'a> Object<'a> {
                 id: name,
                 facts: observed.containers.get(name).map_or(&UNSEEN.container, |facts| facts),
             }),
+            Kind::Object => Face::Object(object::ObjectView {
+                facts: observed.objects.get(name).map_or(&UNSEEN.object, |facts| facts),
+            }),
         };
         Self([Some(own), Some(Face::Resource(resource::ResourceView { id, facts }))])
     }
@@ -240,6 +248,7 @@ struct Unseen {
     port: PortFacts,
     container: ContainerFacts,
     package: PackageFacts,
+    object: ObjectFacts,
     names: std::collections::BTreeSet<crate::model::Name>,
 }
 

@@ -1,30 +1,38 @@
 //! What a document must not say although each of its words is right: statements that cannot hold together.
 
+mod container;
+mod object;
 mod order;
+mod proxmox;
 
 use std::collections::BTreeMap;
 
 use crate::model::{Kind, Name, ResourceId};
 
 use super::{
+    container::ContainerSpec,
     decode::Decoded,
-    document::{ActiveState, ContainerSpec, Document, Ensure, PortSpec, UnitSpec, Want},
+    document::{ActiveState, Document, Ensure, PortSpec, UnitSpec, Want},
     fault::code,
     names,
     place::{At, Faults, named, quoted},
 };
+
+pub(super) use container::{container, template};
 
 /// What the configuration says that documents are checked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Patterns of the units that run containers; `*` stands for the container's id.
     pub container_units: Vec<String>,
+    /// Containers are Proxmox VE's: their ids are its numbers.
+    pub proxmox: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let patterns = ["pve-container@*.service", "lxc@*.service", "systemd-nspawn@*.service"];
-        Self { container_units: patterns.map(str::to_owned).to_vec() }
+        Self { container_units: patterns.map(str::to_owned).to_vec(), proxmox: false }
     }
 }
 
@@ -79,12 +87,19 @@ pub(super) fn port(name: &Name, spec: &PortSpec, at: &At<'_>, faults: &mut Fault
     }
 }
 
+pub(super) use object::object;
+
 /// Checks what entries say about one another.
 pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
     packages(decoded, faults);
+    container::together(decoded, faults);
+    if rules.proxmox {
+        proxmox::document(decoded, faults);
+    }
+    object::twins(&decoded.document, faults);
     order::check(decoded, rules, faults);
 }
 
@@ -98,6 +113,7 @@ fn at_entry<R>(decoded: &Decoded, kind: Kind, name: &Name, call: impl FnOnce(&At
             let bridge = decoded.document.ports.get(name).map(|spec| spec.bridge.as_ref()).unwrap_or_default();
             call(&At::ROOT.key("ovsdb").key("bridges").key(bridge).key("ports").key(name))
         }
+        Kind::Object => call(&At::ROOT.key("dbus").key("objects").key(name)),
         Kind::Container => {
             let index = decoded.container_index.get(name).copied().unwrap_or_default();
             call(&At::ROOT.key("lxc").key("containers").index(index))

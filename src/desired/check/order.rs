@@ -28,6 +28,10 @@ enum Why<'d> {
     Device,
     /// The container's unit runs it.
     Unit,
+    /// It is that container's unit, and Proxmox VE has the container in hand.
+    Container,
+    /// It is cloned from that container.
+    Clone,
 }
 
 /// A resource and what it waits for.
@@ -94,6 +98,11 @@ fn same_thing(document: &Document, rules: &Rules, what: &ResourceId) -> Option<R
     ids.map(Name::from).find(|id| document.containers.contains_key(id)).map(ResourceId::container)
 }
 
+/// Whether a container of that id is Proxmox VE's where that is configured.
+fn is_number(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Calls with the place of that element of an `after`.
 fn at_wait(decoded: &Decoded, wait: &Wait, call: impl FnOnce(&At<'_>)) {
     at_entry(decoded, wait.who.kind, &wait.who.name, |at| call(&at.key("after").index(wait.index)));
@@ -127,10 +136,22 @@ impl<'d> Graph<'d> {
                 add(&container, bridge, Why::Bridge);
             }
             for unit in rules.units_of(id).filter(|unit| document.units.contains_key(unit)).map(ResourceId::unit) {
+                if rules.proxmox && is_number(id) {
+                    // Made and configured before its unit's entry counts.
+                    add(&unit, &container, Why::Container);
+                    continue;
+                }
                 add(&container, &unit, Why::Unit);
                 if let Some(bridge) = &bridge {
                     add(&unit, bridge, Why::Bridge);
                 }
+            }
+            let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.clone());
+            for bridge in networks {
+                add(&container, &ResourceId::bridge(bridge), Why::Bridge);
+            }
+            if let Some(origin) = spec.from.as_ref().and_then(|from| from.clone.clone()) {
+                add(&container, &ResourceId::container(origin), Why::Clone);
             }
             for name in spec.port_names(id) {
                 if document.ports.get(&name).is_some_and(|port| port.ensure == Ensure::Present) {
@@ -183,7 +204,7 @@ impl<'d> Graph<'d> {
         };
         let wait = cycle.iter().rev().filter_map(edge).find_map(|(_, why)| match why {
             Why::After(wait) => Some(*wait),
-            Why::Bridge | Why::Device | Why::Unit => None,
+            Why::Bridge | Why::Device | Why::Unit | Why::Container | Why::Clone => None,
         });
         let Some(wait) = wait else { return };
         let message = || {
@@ -199,6 +220,8 @@ impl<'d> Graph<'d> {
                     Why::Bridge => write!(text, " -> {id} (its bridge)"),
                     Why::Unit => write!(text, " -> {id} (runs it)"),
                     Why::Device => write!(text, " -> {id} (brings its device)"),
+                    Why::Container => write!(text, " -> {id} (is made first)"),
+                    Why::Clone => write!(text, " -> {id} (is what it is cloned from)"),
                 };
             }
             if cycle.len() > MAX_NAMED {

@@ -73,18 +73,14 @@ impl<'n, 't, 'a> Fields<'n, 't, 'a> {
         self.read(name, read)
     }
 
+    /// How many faults were found so far, in all of the document.
+    pub(super) const fn faults(&self) -> usize {
+        self.faults.count()
+    }
+
     /// Whether the field is there, right or wrong.
     pub(super) fn has(&self, name: &str) -> bool {
         self.pairs.iter().any(|(key, _)| key == name)
-    }
-
-    /// Refuses sections that belong to plugins of later versions.
-    pub(super) fn unsupported(&mut self, name: &'static str, plugin: &str) {
-        if self.node(name).is_some() {
-            self.faults.add(&self.at.key(name), code::UNSUPPORTED_SECTION, || {
-                format!("this version of op-dbus has no plugin for {plugin}: take the section {name} away")
-            });
-        }
     }
 
     /// Reports keys that stand twice and keys that nobody asked for.

@@ -2,7 +2,7 @@
 
 use crate::{
     desired::{
-        document::ContainerSpec,
+        check,
         fault::code,
         names,
         node::Node,
@@ -12,9 +12,9 @@ use crate::{
 };
 
 use super::{
-    Decoded, common,
+    Decoded, container,
     fields::Fields,
-    value::{Wanted, boolean, name, wrong_type},
+    value::{Wanted, name, wrong_type},
 };
 
 /// Reads the section.
@@ -28,7 +28,17 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
             return None;
         };
         for (index, node) in items.iter().enumerate() {
-            container(index, node, &at.index(index), faults, decoded);
+            entry(index, node, &at.index(index), faults, decoded);
+        }
+        Some(())
+    });
+    fields.read("templates", |node, at, faults| {
+        let Node::List(items) = node else {
+            wrong_type(node, Wanted::List, at, faults);
+            return None;
+        };
+        for (index, node) in items.iter().enumerate() {
+            container::template(node, &at.index(index), faults, decoded);
         }
         Some(())
     });
@@ -37,26 +47,23 @@ pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded
 }
 
 /// Reads a container's entry into the document.
-fn container(index: usize, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) {
+fn entry(index: usize, node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) {
     let opened = Fields::open(node, at, faults);
     decoded.names_lost |= opened.is_none();
     let Some(mut fields) = opened else { return };
     let id = fields.must("id", |node, at, faults| name(node, names::container, at, faults)).map(Name::from);
     let who = id.clone().map(ResourceId::container);
-    let device = |node, at: &At<'_>, faults: &mut Faults| name(node, names::device, at, faults).map(Name::from);
-    let spec = ContainerSpec {
-        veth: fields.read("veth", device),
-        bridge: fields.read("bridge", device),
-        running: fields.read("running", boolean),
-        allow_protected: fields.read("allow_protected", boolean).unwrap_or_default(),
-        common: common(&mut fields, who.as_ref(), decoded),
-    };
+    let before = fields.faults();
+    let spec = container::container(&mut fields, who.as_ref(), decoded);
     let veth_missing = fields.has("bridge") && !fields.has("veth");
     fields.close();
     if veth_missing {
         faults.add(at, code::MISSING_FIELD, || {
             "bridge is given without veth: say which port of the container shall be on that bridge".to_owned()
         });
+    }
+    if faults.count() == before {
+        check::container(&spec, at, faults);
     }
     let Some(id) = id else {
         decoded.names_lost = true;

@@ -1,5 +1,7 @@
 //! Reading a document: from JSON to the typed form, with everything that is wrong with it.
 
+mod container;
+mod dbus;
 mod fields;
 mod lxc;
 mod ovsdb;
@@ -23,6 +25,8 @@ use super::{
 };
 
 pub(super) use self::{
+    container::{CORES, MAX_DECIMAL, MAX_NETWORKS, MEMORY_MIB, MTU as CONTAINER_MTU, SIZE_GIB, STARTUP, VLAN},
+    dbus::MAX_ARGS,
     ovsdb::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU},
     value::RESERVED_PREFIX,
 };
@@ -69,7 +73,7 @@ pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     fields.read("ovsdb", |node, at, faults| ovsdb::section(node, at, faults, &mut decoded));
     fields.read("lxc", |node, at, faults| lxc::section(node, at, faults, &mut decoded));
     fields.read("packagekit", |node, at, faults| packagekit::section(node, at, faults, &mut decoded));
-    fields.unsupported("dbus", "objects of other D-Bus services");
+    fields.read("dbus", |node, at, faults| dbus::section(node, at, faults, &mut decoded));
     fields.close();
     decoded
 }
@@ -99,19 +103,11 @@ fn resource(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Resourc
     let given = text(node, at, faults)?;
     let id = given.parse().ok();
     if id.is_none() {
-        let kind = given.split_once(':').map(|(kind, _)| kind);
-        if let Some(kind @ "object") = kind {
-            faults.add(at, code::UNSUPPORTED_SECTION, || {
-                format!("this version of op-dbus has no plugin for resources of kind {kind}: take it away")
-            });
-        } else {
-            faults.add(at, code::BAD_NAME, || {
-                let given = quoted(given);
-                format!(
-                    "{given} names no resource: write unit:NAME, bridge:NAME, port:NAME, container:ID or package:NAME"
-                )
-            });
-        }
+        faults.add(at, code::BAD_NAME, || {
+            let given = quoted(given);
+            let kinds = "unit:NAME, bridge:NAME, port:NAME, container:ID, package:NAME or object:NAME";
+            format!("{given} names no resource: write {kinds}")
+        });
     }
     id
 }

@@ -29,6 +29,8 @@ pub(super) enum Wanted {
     Object,
     /// A value of a unit's property.
     Property,
+    /// A value of any D-Bus type.
+    Value,
 }
 
 impl Wanted {
@@ -41,6 +43,7 @@ impl Wanted {
             Self::List => "a list",
             Self::Object => "an object",
             Self::Property => "a text, a whole number, true, false or a list of texts",
+            Self::Value => "a value",
         }
     }
 }

@@ -48,7 +48,7 @@ fn structure() {
         Case(json!({"prune": 1}), &[("/prune", code::WRONG_TYPE, "must be true or false, but is a number")]),
         Case(json!({"systmd": {}}), &[("/systmd", code::UNKNOWN_FIELD, "did you mean systemd?")]),
         Case(json!({"$schema": ""}), &[("/$schema", code::UNKNOWN_FIELD, "there are version, drift, prune")]),
-        Case(json!({"dbus": {"objects": {}}}), &[("/dbus", code::UNSUPPORTED_SECTION, "other D-Bus services")]),
+        Case(json!({"dbus": {"objects": []}}), &[("/dbus/objects", code::WRONG_TYPE, "must be an object")]),
         Case(json!({"systemd": null}), &[("/systemd", code::WRONG_TYPE, "leave it out")]),
         Case(json!({"systemd": {"unit": {}}}), &[("/systemd/unit", code::UNKNOWN_FIELD, "did you mean units?")]),
         Case(json!({"ovsdb": {"bridges": []}}), &[("/ovsdb/bridges", code::WRONG_TYPE, "must be an object")]),
@@ -314,12 +314,7 @@ fn containers_and_what_they_meet() {
         ),
         Case(
             containers(&json!([{"id": "1", "hostname": "warp", "onboot": true, "ensure": "absent", "runing": true}])),
-            &[
-                ("/lxc/containers/0/hostname", code::UNKNOWN_FIELD, "no field \"hostname\""),
-                ("/lxc/containers/0/onboot", code::UNKNOWN_FIELD, "no field \"onboot\""),
-                ("/lxc/containers/0/ensure", code::UNKNOWN_FIELD, "no field \"ensure\""),
-                ("/lxc/containers/0/runing", code::UNKNOWN_FIELD, "did you mean running?"),
-            ],
+            &[("/lxc/containers/0/runing", code::UNKNOWN_FIELD, "did you mean running?")],
         ),
         Case(
             containers(&json!([{"id": "2", "veth": "veth1"}, {"id": "1", "veth": "veth1"}])),
@@ -361,12 +356,128 @@ fn containers_and_what_they_meet() {
 }
 
 #[test]
+fn objects() {
+    let object = |more: Value| {
+        let mut entry = json!({"service": "a.b", "path": "/a", "interface": "a.b"});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"dbus": {"objects": {"x": entry}}})
+    };
+    let preset = |name: &str, with: Value| json!({"dbus": {"objects": {"x": {"preset": name, "with": with}}}});
+    check(&[
+        Case(
+            json!({"dbus": {"objects": {"x": {}, "a/b": 5}}}),
+            &[
+                ("/dbus/objects/x", code::MISSING_FIELD, "service is missing"),
+                ("/dbus/objects/x", code::MISSING_FIELD, "path is missing"),
+                ("/dbus/objects/x", code::MISSING_FIELD, "interface is missing"),
+                ("/dbus/objects/a~1b", code::BAD_NAME, "no name for an object"),
+                ("/dbus/objects/a~1b", code::WRONG_TYPE, "must be an object"),
+            ],
+        ),
+        Case(
+            object(json!({"service": "org.opdbus", "path": "a", "interface": "a", "bus": "other", "activate": 1})),
+            &[
+                ("/dbus/objects/x/bus", code::OUT_OF_RANGE, "\"system\", \"session\""),
+                ("/dbus/objects/x/service", code::BAD_NAME, "op-dbus's own"),
+                ("/dbus/objects/x/path", code::BAD_NAME, "nor a look-up"),
+                ("/dbus/objects/x/interface", code::BAD_NAME, "org.freedesktop.timedate1"),
+                ("/dbus/objects/x/activate", code::WRONG_TYPE, "true or false"),
+            ],
+        ),
+        Case(object(json!({"service": ":1.5"})), &[("/dbus/objects/x/service", code::BAD_NAME, "no service's name")]),
+        Case(
+            object(
+                json!({"properties": {"A": null, "b c": 1, "C": {"value": 1, "sett": {}}, "D": [null], "E": "\u{0}"}}),
+            ),
+            &[
+                ("/dbus/objects/x/properties/A", code::WRONG_TYPE, "must be a value, but is null"),
+                ("/dbus/objects/x/properties/b c", code::BAD_NAME, "no property's name"),
+                ("/dbus/objects/x/properties/C/sett", code::UNKNOWN_FIELD, "did you mean set?"),
+                ("/dbus/objects/x/properties/D/0", code::WRONG_TYPE, "must be a value, but is null"),
+                ("/dbus/objects/x/properties/E", code::OUT_OF_RANGE, "NUL"),
+            ],
+        ),
+        Case(
+            object(json!({"properties": {"A": {"value": 1, "set": {"method": "a.b", "args": 1, "wait_for": "luck"}}}})),
+            &[
+                ("/dbus/objects/x/properties/A/set/method", code::BAD_NAME, "no method's name"),
+                ("/dbus/objects/x/properties/A/set/args", code::WRONG_TYPE, "must be a list"),
+                ("/dbus/objects/x/properties/A/set/wait_for", code::OUT_OF_RANGE, "\"signal\""),
+            ],
+        ),
+        Case(
+            object(
+                json!({"path": "$lookup:a", "exists": {"method": "queryA", "args": ["$value", "$lookup:b", "$nonsense"]}}),
+            ),
+            &[
+                ("/dbus/objects/x/path", code::UNKNOWN_RESOURCE, "no look-up \"a\""),
+                ("/dbus/objects/x/exists/args/0", code::CONTRADICTION, "sets none"),
+                ("/dbus/objects/x/exists/args/1", code::UNKNOWN_RESOURCE, "no look-up \"b\""),
+                ("/dbus/objects/x/exists/args/2", code::CONTRADICTION, "refers to nothing"),
+            ],
+        ),
+        Case(
+            object(json!({"exists": {"method": "PowerOff"},
+                          "lookups": {"a": {"path": "/", "interface": "a.b", "method": "MakeOne"}}})),
+            &[
+                ("/dbus/objects/x/exists/method", code::CONTRADICTION, "must only read"),
+                ("/dbus/objects/x/lookups/a/method", code::CONTRADICTION, "must only read"),
+            ],
+        ),
+        Case(
+            object(
+                json!({"lookups": {"a": {"path": "/", "interface": "a.b"}, "B": {"path": "/", "interface": "a.b", "property": "P", "args": []},
+                                      "c": {"path": "/", "interface": "a.b", "method": "GetOne", "args": ["$object"]}}}),
+            ),
+            &[
+                ("/dbus/objects/x/lookups/a", code::CONTRADICTION, "either for a property"),
+                ("/dbus/objects/x/lookups/B", code::BAD_NAME, "no look-up's name"),
+                ("/dbus/objects/x/lookups/B", code::CONTRADICTION, "which alone has args"),
+            ],
+        ),
+        Case(
+            object(json!({"ensure": "absent", "properties": {"A": 1}})),
+            &[
+                ("/dbus/objects/x/ensure", code::CONTRADICTION, "how it is removed"),
+                ("/dbus/objects/x/properties", code::CONTRADICTION, "has no properties"),
+            ],
+        ),
+        Case(
+            json!({"dbus": {"objects": {
+                "x": {"service": "a.b", "path": "/a", "interface": "a.b", "properties": {"A": 1, "B": 1}},
+                "y": {"service": "a.b", "path": "/a", "interface": "a.b", "properties": {"B": 2, "C": 1}},
+            }}}),
+            &[("/dbus/objects/y/properties/B", code::CONTRADICTION, "object \"x\" declares this property already")],
+        ),
+        Case(
+            preset("timezon", json!({})),
+            &[("/dbus/objects/x/preset", code::OUT_OF_RANGE, "did you mean \"timezone\"?")],
+        ),
+        Case(
+            preset("timezone", json!({"zone": "UTC", "ntp": "yes"})),
+            &[
+                ("/dbus/objects/x/with/ntp", code::WRONG_TYPE, "true or false"),
+                ("/dbus/objects/x/with/zone", code::UNKNOWN_FIELD, "there are ntp, timezone"),
+            ],
+        ),
+        Case(preset("hostname", json!({})), &[("/dbus/objects/x/with", code::MISSING_FIELD, "hostname is missing")]),
+        Case(
+            json!({"dbus": {"objects": {"x": {"preset": "hostname", "service": "a.b"}}}}),
+            &[
+                ("/dbus/objects/x", code::MISSING_FIELD, "with is missing"),
+                ("/dbus/objects/x/service", code::UNKNOWN_FIELD, "no field \"service\""),
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn container_units_are_told_by_the_rules() {
     let document = json!({"systemd": {"units": {"ct-1.service": {"active_state": "inactive"}}},
                           "lxc": {"containers": [{"id": "1", "running": true}]}});
     let text = document.to_string();
     assert!(parse(&text).is_ok());
-    let rules = Rules { container_units: vec!["ct-*.service".to_owned()] };
+    let rules = Rules { container_units: vec!["ct-*.service".to_owned()], proxmox: false };
     assert!(matches!(parse_with(&text, &rules), Err(DocumentError::Invalid(faults)) if faults.len() == 1));
 }
 
@@ -380,7 +491,7 @@ fn what_after_names() {
         Case(
             after(json!(["object:nginx", "nonsense", "vm:1", "unit:", 5, "unit:lxc@1.service", "unit:lxc@1.service"])),
             &[
-                ("/systemd/units/a.service/after/0", code::UNSUPPORTED_SECTION, "kind object"),
+                ("/systemd/units/a.service/after/0", code::UNKNOWN_RESOURCE, "object:nginx"),
                 ("/systemd/units/a.service/after/1", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/2", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/3", code::BAD_NAME, "write unit:NAME"),
@@ -555,4 +666,96 @@ fn errors_read_well() {
     let text = "/drift: must be a text, but is null; leave it out if it shall not be managed\n\
                 /prune: must be true or false, but is a number";
     assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn settings_of_containers() {
+    let one = |settings: Value| {
+        let mut entry = json!({"id": "101"});
+        entry.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        containers(&json!([entry]))
+    };
+    let network = |settings: Value| {
+        let mut entry = json!({"name": "eth0"});
+        entry.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        one(json!({"networks": [entry]}))
+    };
+    let two = |first: Value, second: Value| {
+        let network = |settings: Value| {
+            let mut entry = json!({"name": "eth0"});
+            entry.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+            json!([entry])
+        };
+        containers(&json!([{"id": "101", "networks": network(first)}, {"id": "102", "networks": network(second)}]))
+    };
+    check(&[
+        Case(one(json!({"hostname": "my_host"})), &[("/lxc/containers/0/hostname", code::OUT_OF_RANGE, "no _")]),
+        Case(one(json!({"memory_mib": 15})), &[("/lxc/containers/0/memory_mib", code::OUT_OF_RANGE, "from 16 to")]),
+        Case(one(json!({"cores": 0})), &[("/lxc/containers/0/cores", code::OUT_OF_RANGE, "from 1 to 8192")]),
+        Case(one(json!({"cpulimit": 0})), &[("/lxc/containers/0/cpulimit", code::OUT_OF_RANGE, "from 0.001")]),
+        Case(
+            network(json!({"ip": "10.0.0.1"})),
+            &[("/lxc/containers/0/networks/0/ip", code::OUT_OF_RANGE, "with its prefix")],
+        ),
+        Case(
+            network(json!({"ip6": "fd00:::1/64"})),
+            &[("/lxc/containers/0/networks/0/ip6", code::OUT_OF_RANGE, "with its prefix")],
+        ),
+        Case(
+            network(json!({"hwaddr": "01:00:5E:00:00:01"})),
+            &[("/lxc/containers/0/networks/0/hwaddr", code::OUT_OF_RANGE, "of one device")],
+        ),
+        Case(
+            two(json!({"ip": "10.0.0.1/24"}), json!({"ip": "10.0.0.1/16"})),
+            &[("/lxc/containers/1/networks", code::CONTRADICTION, "is container 101's already")],
+        ),
+        Case(
+            two(json!({"hwaddr": "BC:24:11:00:00:01"}), json!({"hwaddr": "bc:24:11:00:00:01"})),
+            &[("/lxc/containers/1/networks", code::CONTRADICTION, "MAC")],
+        ),
+        Case(
+            one(json!({"networks": [{"name": "eth0"}, {"name": "eth0"}]})),
+            &[("/lxc/containers/0/networks/1/name", code::CONTRADICTION, "stands twice")],
+        ),
+        Case(
+            one(json!({"networks": [], "veth": "veth101"})),
+            &[("/lxc/containers/0/veth", code::CONTRADICTION, "short form")],
+        ),
+        Case(one(json!({"from": {}})), &[("/lxc/containers/0/from", code::MISSING_FIELD, "template nor clone")]),
+        Case(
+            one(json!({"from": {"template": "a:b", "clone": "100"}})),
+            &[("/lxc/containers/0/from", code::OUT_OF_RANGE, "take template or clone away")],
+        ),
+        Case(
+            one(json!({"from": {"clone": "101"}})),
+            &[("/lxc/containers/0/from/clone", code::CONTRADICTION, "not there to be cloned")],
+        ),
+        Case(
+            one(json!({"from": {"clone": "900", "password_credential": "p"}})),
+            &[("/lxc/containers/0/from/password_credential", code::CONTRADICTION, "a clone keeps")],
+        ),
+        Case(
+            one(json!({"ensure": "absent", "running": true})),
+            &[("/lxc/containers/0/running", code::CONTRADICTION, "cannot run")],
+        ),
+        Case(one(json!({"purge": true})), &[("/lxc/containers/0/purge", code::CONTRADICTION, "absent")]),
+        Case(
+            one(json!({"mounts": [{"path": "/srv", "storage": "local-lvm"}]})),
+            &[("/lxc/containers/0/mounts/0", code::CONTRADICTION, "add size_gib")],
+        ),
+        Case(one(json!({"startup": {}})), &[("/lxc/containers/0/startup", code::MISSING_FIELD, "order, up and down")]),
+        Case(one(json!({"tags": ["Web"]})), &[("/lxc/containers/0/tags/0", code::OUT_OF_RANGE, "small letters")]),
+        Case(
+            json!({"lxc": {"templates": [{"name": "a.tar.zst"}]}}),
+            &[("/lxc/templates/0", code::MISSING_FIELD, "url, appliance and file")],
+        ),
+    ]);
+    // Only Proxmox VE's ids are numbers, and only of some size.
+    let rules = Rules { proxmox: true, ..Rules::default() };
+    for id in ["99", "1000000000", "0100", "web"] {
+        let document = json!({"lxc": {"containers": [{"id": id, "hostname": "a"}]}}).to_string();
+        let Err(DocumentError::Invalid(faults)) = parse_with(&document, &rules) else { panic!("{id} is taken") };
+        assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/lxc/containers/0/id", code::OUT_OF_RANGE));
+        crate::desired::parse(&document).unwrap();
+    }
 }

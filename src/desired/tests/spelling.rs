@@ -12,7 +12,10 @@ fn respelt(value: Value, turn: usize) -> Value {
         Value::Object(fields) => {
             let mut pairs: Vec<(String, Value)> = fields
                 .into_iter()
-                .map(|(key, value)| if key == "properties" { (key, value) } else { (key, respelt(value, turn)) })
+                .map(|(key, value)| {
+                    let is_value = ["properties", "args", "value"].contains(&key.as_str());
+                    if is_value { (key, value) } else { (key, respelt(value, turn)) }
+                })
                 .collect();
             let at = turn % pairs.len().max(1);
             pairs.rotate_left(at);

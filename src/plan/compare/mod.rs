@@ -1,10 +1,12 @@
 //! Desired against observed, field by field, one file per kind.
 
 mod bridge;
+mod guest;
 mod port;
 mod unit;
 
 pub(super) use bridge::bridge_differences;
+pub(super) use guest::{guest_differences, plugged_differences};
 pub(super) use port::{port_differences, port_health};
 pub(super) use unit::{is_enabled, unit_differences};
 

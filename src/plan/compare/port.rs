@@ -46,7 +46,7 @@ fn number(value: Option<impl Into<u64>>) -> Value {
     value.map_or(Value::Absent, |value| Value::UInt(value.into()))
 }
 
-/// Why a port that is written as wanted does not work; `None` where it does, or ovs-vswitchd has not looked yet.
+/// Why a port that is written as wanted does not work; `None` where it does.
 ///
 /// The userspace datapath keeps `ofport` when a device vanishes; only `ifindex` 0 tells.
 pub(in crate::plan) fn port_health(facts: &PortFacts) -> Option<(Reason, String)> {
@@ -60,8 +60,14 @@ fn interface_health(interface: &InterfaceFacts) -> Option<(Reason, String)> {
         let reason = if missing { Reason::DeviceMissing } else { Reason::PortError };
         return Some((reason, format!("interface {name}: {}", interface.error)));
     }
-    if interface.ofport == Some(-1) {
-        return Some((Reason::PortError, format!("interface {name}: Open vSwitch could not open it (ofport -1)")));
+    match interface.ofport {
+        Some(1..) => {}
+        // It has not looked yet, or never will: for a datapath that is not to be had it says nothing at all.
+        None => return Some((Reason::PortError, format!("interface {name}: ovs-vswitchd gave it no OpenFlow port"))),
+        Some(number) => {
+            let text = format!("interface {name}: Open vSwitch could not open it (ofport {number})");
+            return Some((Reason::PortError, text));
+        }
     }
     if interface.kind.is_empty() && interface.ifindex == Some(0) {
         return Some((Reason::DeviceMissing, format!("interface {name}: its device has vanished (ifindex 0)")));

@@ -10,7 +10,8 @@ use imbl::OrdMap;
 
 use super::Patterns;
 use crate::model::{
-    Change, ContainerFacts, Kind, Links, Name, Observed, PortFacts, ResourceId, Runtime, UnitFacts, host_side_names,
+    Change, ContainerFacts, GuestFacts, HOST_SIDE, Kind, Links, Name, Observed, PortFacts, ResourceId, Runtime,
+    UnitFacts, host_side_names, machine_link,
 };
 
 /// A container seen on a bridge for the first time. Its text is the line of the log.
@@ -52,6 +53,8 @@ pub struct Join {
     declared: Declared,
     /// Port name to the container that declares it, other spellings included.
     declared_ports: HashMap<Name, Name>,
+    /// Name of a host side to the container whose runtime says that it is its.
+    told_ports: HashMap<Name, Name>,
     ports: BTreeMap<Name, BTreeSet<Name>>,
     containers: OrdMap<Name, Arc<ContainerFacts>>,
     links: Links,
@@ -66,6 +69,7 @@ impl Join {
             patterns,
             declared: Declared::new(),
             declared_ports: HashMap::new(),
+            told_ports: HashMap::new(),
             ports: BTreeMap::new(),
             containers: OrdMap::new(),
             links: Links::default(),
@@ -116,7 +120,7 @@ impl Join {
     pub fn refresh(&mut self, observed: &Observed) -> Vec<Change> {
         let ports = observed.ports.keys().chain(self.links.port_container.keys()).cloned().map(ResourceId::port);
         let units = observed.units.keys().cloned().map(ResourceId::unit);
-        let known = self.containers.keys().cloned().map(ResourceId::container);
+        let known = self.containers.keys().chain(observed.guests.keys()).cloned().map(ResourceId::container);
         let touched: Vec<ResourceId> = ports.chain(units).chain(known).collect();
         self.update(observed, &touched)
     }
@@ -128,16 +132,35 @@ impl Join {
         touched: impl IntoIterator<Item = &'a ResourceId>,
     ) -> Vec<Change> {
         let mut containers = BTreeSet::new();
+        let touched: Vec<&ResourceId> = touched.into_iter().collect();
+        for id in touched.iter().filter(|id| id.kind == Kind::Container) {
+            for port in self.hear_links(observed, &id.name) {
+                self.touch_port(observed, &port, &mut containers);
+            }
+        }
         for id in touched {
             match id.kind {
                 Kind::Port => self.touch_port(observed, &id.name, &mut containers),
                 Kind::Unit => containers.extend(self.patterns.container_of_unit(&id.name)),
                 Kind::Container => drop(containers.insert(id.name.clone())),
-                // A bridge tells nothing that its ports do not.
-                Kind::Bridge | Kind::Package => {}
+                // A bridge tells nothing that its ports do not; packages and objects of other services have none.
+                Kind::Bridge | Kind::Package | Kind::Object => {}
             }
         }
         containers.into_iter().filter_map(|id| self.touch_container(observed, id)).collect()
+    }
+
+    /// Takes over what a container's runtime says of the host sides of its networks; answers with the ports that this
+    /// concerns.
+    fn hear_links(&mut self, observed: &Observed, id: &Name) -> BTreeSet<Name> {
+        let mut ports: BTreeSet<Name> =
+            self.told_ports.iter().filter(|(_, of)| *of == id).map(|(port, _)| port.clone()).collect();
+        self.told_ports.retain(|_, of| of != id);
+        let guest = observed.guests.get(id).filter(|guest| guest.runtime == Runtime::Machined);
+        let now = guest.map(|guest| links(id, guest)).unwrap_or_default();
+        self.told_ports.extend(now.iter().map(|port| (port.clone(), id.clone())));
+        ports.extend(now);
+        ports
     }
 
     fn touch_port(&mut self, observed: &Observed, port: &Name, containers: &mut BTreeSet<Name>) {
@@ -168,7 +191,8 @@ impl Join {
         if facts.bridge == *port {
             return None;
         }
-        self.declared_ports.get(port).cloned().or_else(|| self.patterns.container_of_port(port))
+        let said = self.declared_ports.get(port).or_else(|| self.told_ports.get(port));
+        said.cloned().or_else(|| self.patterns.container_of_port(port))
     }
 
     fn touch_container(&mut self, observed: &Observed, id: Name) -> Option<Change> {
@@ -215,7 +239,7 @@ impl Join {
         }
     }
 
-    /// The facts of one container; `None` where neither unit nor port tells of it.
+    /// The facts of one container; `None` where neither unit, port nor runtime tells of it.
     fn facts(&self, observed: &Observed, id: &Name) -> Option<ContainerFacts> {
         let mut units: Vec<(String, &Arc<UnitFacts>)> = self
             .patterns
@@ -226,7 +250,12 @@ impl Join {
         // Stable: of equals, the likeliest template stays first.
         units.sort_by_key(|(_, facts)| (!is_running(facts), !starts_at_boot(facts)));
         let ports = self.ports.get(id);
-        if units.is_empty() && ports.is_none() {
+        let guest = observed.guests.get(id).filter(|guest| !guest.is_machine).cloned();
+        if guest.as_ref().is_some_and(|guest| guest.is_remote) {
+            // What runs elsewhere has nothing here: a unit or a port of that number is a leftover, not its own.
+            units.clear();
+        }
+        if units.is_empty() && ports.is_none() && guest.is_none() {
             return None;
         }
         let mut out = ContainerFacts {
@@ -244,6 +273,9 @@ impl Join {
             out.running = is_running(facts);
             out.on_boot = starts_at_boot(facts);
         }
+        if let Some(guest) = &guest {
+            tell(&mut out, guest);
+        }
         // A template that merely exists loads for any id; only one that does something is another hand.
         let rivals = units.filter(|(_, facts)| is_running(facts) || starts_at_boot(facts));
         if out.running || out.on_boot {
@@ -256,7 +288,36 @@ impl Join {
                 out.stale_ports.insert(port.clone());
             }
         }
+        out.guest = guest;
         Some(out)
+    }
+}
+
+/// Host sides of a container's networks, where systemd-nspawn makes them: as its settings say, or by its own rule.
+fn links(id: &str, guest: &GuestFacts) -> BTreeSet<Name> {
+    let told = guest.settings.iter().flat_map(|settings| settings.networks.values());
+    let told: BTreeSet<Name> =
+        told.filter_map(|network| network.rest.get(HOST_SIDE)).map(|name| Name::from(name.as_str())).collect();
+    if told.is_empty() { BTreeSet::from([machine_link(id, 0).into()]) } else { told }
+}
+
+/// What a runtime with an API says goes before what its unit looks like: the unit of a Proxmox container is its tool.
+/// systemd-machined runs its containers as units, which say best whether they run.
+fn tell(out: &mut ContainerFacts, guest: &GuestFacts) {
+    out.runtime = guest.runtime;
+    if !guest.name.is_empty() {
+        out.name.clone_from(&guest.name);
+    }
+    if guest.runtime == Runtime::Machined && out.unit.is_empty() {
+        // Its unit is not mirrored: it is not declared and not in memory, or it runs by another's hand.
+        out.running = guest.running;
+        if !guest.running {
+            out.unit = format!("systemd-nspawn@{}.service", guest.name);
+        }
+    }
+    if guest.runtime == Runtime::Proxmox {
+        out.running = guest.running;
+        out.on_boot = guest.settings.as_ref().is_some_and(|settings| settings.onboot);
     }
 }
 

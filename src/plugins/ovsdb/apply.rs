@@ -67,7 +67,7 @@ impl Item {
         match &self.action {
             Action::Bridge(name, _) => Some(ResourceId::bridge(name.clone())),
             Action::Port(name, _) => Some(ResourceId::port(name.clone())),
-            Action::Unit(..) | Action::ReloadSystemd | Action::Package(..) | Action::Nothing => None,
+            _ => None,
         }
     }
 }

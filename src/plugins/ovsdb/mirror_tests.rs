@@ -139,10 +139,10 @@ fn told(shown: &mut BTreeMap<crate::model::ResourceId, Change>, changes: Vec<Cha
     for change in changes {
         match change {
             Change::BridgeGone(_) | Change::PortGone(_) => {
-                drop(shown.remove(&change.id()).expect("gone without having been"));
+                drop(shown.remove(&change.id().unwrap()).expect("gone without having been"));
             }
             other => {
-                assert_ne!(shown.insert(other.id(), other.clone()), Some(other), "told twice");
+                assert_ne!(shown.insert(other.id().unwrap(), other.clone()), Some(other), "told twice");
             }
         }
     }

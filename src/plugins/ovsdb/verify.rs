@@ -45,13 +45,9 @@ pub(super) fn check(view: View<'_>, machine_id: &str, action: &Action, applied: 
 /// The port that shows whether it works: of a bridge its local port, of what goes none.
 fn carrier(action: &Action) -> Option<&Name> {
     match action {
-        Action::Bridge(_, BridgeOp::Delete)
-        | Action::Port(_, PortOp::Delete)
-        | Action::Unit(..)
-        | Action::ReloadSystemd
-        | Action::Package(..)
-        | Action::Nothing => None,
+        Action::Bridge(_, BridgeOp::Delete) | Action::Port(_, PortOp::Delete) => None,
         Action::Bridge(name, _) | Action::Port(name, _) => Some(name),
+        _ => None,
     }
 }
 

@@ -11,7 +11,6 @@ use zbus::Message;
 
 use super::{
     SystemdConfig,
-    backoff::Backoff,
     call::{CallError, MANAGER, MANAGER_PATH, PROPERTIES, manager, method},
     decode::{self, Told},
     entry::Seen,
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     model::{Backend, BackendStatus, Change, Name},
-    plugins::{Events, Interest, PluginError, PluginEvent},
+    plugins::{Events, Interest, PluginError, PluginEvent, backoff::Backoff},
 };
 
 /// Messages worked in before the model is told, however many more are waiting.

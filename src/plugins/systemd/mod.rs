@@ -15,7 +15,6 @@
 
 mod actor;
 mod apply;
-mod backoff;
 mod call;
 mod decode;
 mod entry;

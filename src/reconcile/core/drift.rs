@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Core, JobKind, Notice};
 use crate::{
     model::{DriftPolicy, Kind, OP_DBUS_UID, Reason, ResourceId, Status},
-    plan::{Assessment, backends},
+    plan::{Assessment, backends, object_away},
     reconcile::Caller,
 };
 
@@ -85,15 +85,22 @@ impl Core {
         let unit = match id.kind {
             Kind::Unit => id.name.clone(),
             Kind::Container => self.container_unit(&id.name),
-            Kind::Bridge | Kind::Port | Kind::Package => return 0,
+            Kind::Bridge | Kind::Port | Kind::Package | Kind::Object => return 0,
         };
+        let guest = self.view.observed.guests.get(&id.name).filter(|_| self.inventory.is_proxmox(&id.name));
+        if let Some(guest) = guest {
+            let stopped = !guest.running && assessment.differences.iter().any(|d| d.field == "running");
+            return if stopped { self.settings.stop_settle } else { 0 };
+        }
         let stopped = self.view.observed.units.get(&unit).is_some_and(|facts| facts.active_state == "inactive");
         let activity = assessment.differences.iter().any(|d| d.field == "active_state" || d.field == "running");
         if stopped && activity { self.settings.stop_settle } else { 0 }
     }
 
     fn is_busy(&self, id: &ResourceId) -> bool {
-        backends(&self.wanted.desired, id).iter().any(|plugin| self.backings.get(plugin).is_none_or(|b| b.busy))
+        backends(&self.wanted.desired, id, &self.inventory)
+            .iter()
+            .any(|plugin| self.backings.get(plugin).is_none_or(|b| b.busy))
     }
 
     pub(super) fn next_due(&self) -> Option<u64> {
@@ -115,7 +122,10 @@ impl Core {
     }
 
     fn is_ready(&self, id: &ResourceId) -> bool {
-        backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin))
+        object_away(&self.view.observed, id).is_none()
+            && backends(&self.wanted.desired, id, &self.inventory)
+                .iter()
+                .all(|plugin| self.view.observed.is_connected(plugin))
     }
 
     /// Starts jobs for all that is due now.

@@ -13,7 +13,7 @@ use crate::{
         JobFacts, JobId, JobKind, JobResult, JobState, Kind, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts,
         StepState, Subject,
     },
-    plan::{Action, Plan, Step, StepId, UnitOp, backends},
+    plan::{Action, Plan, Step, StepId, UnitOp, backends, object_away},
     plugins::Work,
     reconcile::{Caller, CoreError},
 };
@@ -177,12 +177,12 @@ impl Core {
     /// Starts, stops and restarts need not wait for the job that writes, unless it works on the same container.
     fn begin_beside(&mut self) {
         for job in self.queue.iter().copied().collect::<Vec<_>>() {
-            let Some(unit) = self.runs.get(&job).and_then(Run::held_unit) else { continue };
+            let Some(target) = self.runs.get(&job).and_then(Run::held_target) else { continue };
             let waits = self.runs.iter().any(|(other, run)| match run.stage {
-                Stage::Queued => *other < job && run.held_unit() == Some(unit),
+                Stage::Queued => *other < job && run.held_target() == Some(target),
                 // Nobody knows yet what it will work on.
                 Stage::Watching | Stage::Preparing | Stage::Planning => true,
-                Stage::Running => run.acts_on(unit),
+                Stage::Running => run.acts_on(target),
             });
             if !waits {
                 self.queue.retain(|queued| *queued != job);
@@ -200,6 +200,13 @@ impl Core {
         });
         let Some(run) = self.runs.get_mut(&job).filter(|run| run.stage == Stage::Queued) else { return };
         run.stage = Stage::Watching;
+        let asked = matches!(run.kind, JobKind::Apply | JobKind::Reconcile);
+        if asked && self.wanted.watched.is_some() && !self.wanted.desired.objects.is_empty() {
+            // Not every service tells of its changes: what it does not tell is read now.
+            self.wanted.watched = None;
+            self.effects.push(Effect::Watch { generation: self.wanted.generation, interest: self.interest() });
+        }
+        let Some(run) = self.runs.get_mut(&job) else { return };
         if let Some(plan) = run.held.take() {
             run.stage = Stage::Planning;
             self.planned(job, &plan, now);
@@ -539,14 +546,19 @@ impl Core {
         for id in &scope {
             self.settle_account(id, run, stopped.is_none());
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
-            let known = backends(&self.wanted.desired, id).iter().all(|plugin| self.view.observed.is_connected(plugin));
+            let away = object_away(&self.view.observed, id);
+            let mut standing_on = backends(&self.wanted.desired, id, &self.inventory).iter();
+            let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
-            if !(known && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
-                let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
+            let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
+            // The rows of Open vSwitch are as they were written, whether it works by them or hangs.
+            let unapplied = matches!(failure, Some((_, Reason::SwitchNotAnswering, ..)));
+            if !(known && !unapplied && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
                 let why = failure
                     .map(|(_, reason, message, _)| (reason, message))
                     .or(assessment.blocked)
                     .or(assessment.health)
+                    .or(away)
                     .unwrap_or((if known { Reason::Differs } else { Reason::BackendAway }, String::new()));
                 bad.push((id.clone(), why));
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Core, Now, run::Run};
 use crate::{
     desired::ActiveState,
-    model::{JobId, JobKind, ResourceId, Subject},
-    plan::{Action, Plan, Step, UnitOp, is_protected},
+    model::{JobId, JobKind, Name, ResourceId, Subject},
+    plan::{Action, ContainerOp, Plan, Step, UnitOp, is_protected},
     reconcile::{Caller, CoreError, LifecycleVerb},
 };
 
@@ -25,6 +25,9 @@ impl Core {
         now: Now,
     ) -> Result<JobId, CoreError> {
         self.now = now;
+        if self.inventory.is_proxmox(&container.name) {
+            return self.guest_lifecycle(container, verb, against_document, caller);
+        }
         let unit = self.container_unit(&container.name);
         if !self.view.observed.is_connected("systemd") {
             return Err(CoreError::Unavailable(format!(
@@ -41,7 +44,56 @@ impl Core {
             return Err(CoreError::NotFound(format!("no unit runs {container} (looked for {unit})")));
         }
         self.check_protected(container, &unit, &caller)?;
-        let contradicts = match self.wanted_running(container, &unit) {
+        self.override_document(container, &unit, verb, against_document)?;
+        let (kind, op) = match verb {
+            LifecycleVerb::Start => (JobKind::Start, UnitOp::Start),
+            LifecycleVerb::Stop => (JobKind::Stop, UnitOp::Stop),
+            LifecycleVerb::Restart => (JobKind::Restart, UnitOp::Restart),
+        };
+        Ok(self.order(container, kind, Action::Unit(unit, op), caller))
+    }
+
+    /// ... of a container that Proxmox VE has in hand.
+    fn guest_lifecycle(
+        &mut self,
+        container: &ResourceId,
+        verb: LifecycleVerb,
+        against_document: bool,
+        caller: Caller,
+    ) -> Result<JobId, CoreError> {
+        let away = |why: &str| {
+            CoreError::Unavailable(format!("{why}, which has {container} in hand, is away: try again when it is back"))
+        };
+        if !self.view.observed.is_connected("lxc") {
+            return Err(away("Proxmox VE"));
+        }
+        let guest = self.view.observed.guests.get(&container.name).filter(|guest| !guest.is_machine);
+        let Some(guest) = guest else {
+            return Err(CoreError::NotFound(format!("Proxmox VE has no {container}")));
+        };
+        if !guest.away.is_empty() {
+            return Err(away(&format!("node {}", guest.node)));
+        }
+        let unit = self.container_unit(&container.name);
+        self.check_protected(container, &unit, &caller)?;
+        self.override_document(container, &unit, verb, against_document)?;
+        let (kind, op) = match verb {
+            LifecycleVerb::Start => (JobKind::Start, ContainerOp::Start),
+            LifecycleVerb::Stop => (JobKind::Stop, ContainerOp::Stop),
+            LifecycleVerb::Restart => (JobKind::Restart, ContainerOp::Restart),
+        };
+        Ok(self.order(container, kind, Action::Container(container.name.clone(), op), caller))
+    }
+
+    /// Checks the verb against the document, and leaves the container alone from now on where it goes against that.
+    fn override_document(
+        &mut self,
+        container: &ResourceId,
+        unit: &Name,
+        verb: LifecycleVerb,
+        against_document: bool,
+    ) -> Result<(), CoreError> {
+        let contradicts = match self.wanted_running(container, unit) {
             Some(true) => verb == LifecycleVerb::Stop,
             Some(false) => verb != LifecycleVerb::Stop,
             None => false,
@@ -60,16 +112,16 @@ impl Core {
                 }
             }
         }
-        let (kind, op) = match verb {
-            LifecycleVerb::Start => (JobKind::Start, UnitOp::Start),
-            LifecycleVerb::Stop => (JobKind::Stop, UnitOp::Stop),
-            LifecycleVerb::Restart => (JobKind::Restart, UnitOp::Restart),
-        };
+        Ok(())
+    }
+
+    /// Puts a job of that one action in the queue.
+    fn order(&mut self, container: &ResourceId, kind: JobKind, action: Action, caller: Caller) -> JobId {
         let job = self.new_job(kind, Subject::Resource(container.clone()), &caller);
         let step = Step {
             id: 1,
             subject: Subject::Resource(container.clone()),
-            action: Action::Unit(unit, op),
+            action,
             changes: Vec::new(),
             after: Vec::new(),
             blocked: None,
@@ -78,7 +130,7 @@ impl Core {
         let mut run = Run::new(kind, Some([container.clone()].into()), caller);
         run.held = Some(Arc::new(Plan { steps: vec![Arc::new(step)] }));
         self.put_in_queue(job, run);
-        Ok(job)
+        job
     }
 
     fn check_protected(&self, container: &ResourceId, unit: &str, caller: &Caller) -> Result<(), CoreError> {

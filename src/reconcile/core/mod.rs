@@ -22,9 +22,12 @@ use super::{Caller, Notice};
 use crate::{
     desired::Document,
     model::{
-        Difference, JobId, JobKind, JobResult, ResourceId, Snapshot, StateFacts, StateFileStatus, StateSource, Status,
+        Difference, JobId, JobKind, JobResult, Name, ResourceId, Snapshot, StateFacts, StateFileStatus, StateSource,
+        Status,
     },
-    plan::{Dependencies, Desired, Inventory, Plan, container_unit, dependencies, dependents},
+    plan::{
+        Dependencies, Desired, Hand, Inventory, Plan, container_unit, dependencies, dependents, machine_properties,
+    },
     plugins::{Interest, Work, lxc::Join},
 };
 
@@ -58,6 +61,8 @@ pub struct Settings {
     /// How long op-dbus, told to end, waits for steps that have begun. systemd goes on with a start by itself, and what
     /// was not seen to its end is planned afresh at the next start.
     pub end_grace: u64,
+    /// A plugin tells of the backend of `lxc`; without one, containers are known as far as systemd is.
+    pub has_runtime: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +78,7 @@ impl Default for Settings {
             retry_last: 60 * SECOND,
             start_grace: 5 * SECOND,
             end_grace: 15 * SECOND,
+            has_runtime: false,
         }
     }
 }
@@ -122,6 +128,13 @@ pub enum Effect {
         plugin: &'static str,
         /// These.
         work: Work,
+    },
+    /// Have that plugin look at these again: another backend told something of them.
+    Hint {
+        /// By that plugin.
+        plugin: &'static str,
+        /// These.
+        containers: BTreeSet<Name>,
     },
     /// Tell the bus, after the snapshot.
     Notice(Notice),
@@ -449,19 +462,29 @@ impl Core {
     }
 }
 
-/// What the plugins must mirror for a document: its units with their declared properties, and its containers' units.
+/// What the plugins must mirror for a document: its units with their declared properties, its containers' units, its
+/// packages, and its objects of other services.
 #[must_use]
 pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory: &Inventory) -> Interest {
     let mut units: BTreeMap<_, Vec<String>> =
         desired.units.iter().map(|(name, spec)| (name.clone(), spec.properties.keys().cloned().collect())).collect();
-    for id in desired.containers.keys() {
-        units.entry(container_unit(id, observed, inventory)).or_default();
+    for (id, spec) in &desired.containers {
+        let properties = units.entry(container_unit(desired, id, observed, inventory)).or_default();
+        if inventory.hand == Hand::Systemd {
+            properties.extend(machine_properties(spec).into_keys());
+        }
     }
+    let objects = desired.objects.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
+    let containers = desired.containers.iter().map(|(id, spec)| (id.clone(), Arc::new(spec.clone())));
+    let templates = desired.templates.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone())));
     Interest {
         units,
+        installable: false,
         packages: desired.packages.clone(),
         package_settings: desired.package_settings,
-        ..Interest::default()
+        objects,
+        containers: containers.collect(),
+        templates: templates.collect(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Core, Now};
+use super::{Core, Effect, Now};
 use crate::{
     model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId},
-    plan::{backends, container_unit},
+    plan::{Hand, backends, container_unit},
     plugins::PluginEvent,
 };
 
@@ -64,9 +64,11 @@ impl Core {
         self.view.plugins.insert(plugin, Arc::new(facts));
     }
 
-    /// The state of a backend. lxc has none of its own: containers are known as far as systemd is.
+    /// The state of a backend. Without a runtime that has an API lxc has none of its own: containers are known as far as
+    /// systemd is.
     fn backend(&mut self, plugin: &'static str, backend: Backend) {
-        if plugin == "systemd" && self.backings.contains_key("lxc") {
+        let derived = matches!(self.inventory.hand, Hand::Systemd) && !self.settings.has_runtime;
+        if plugin == "systemd" && derived && self.backings.contains_key("lxc") {
             let joined = Backend { version: String::new(), ..backend.clone() };
             self.take_backend("lxc", joined);
         }
@@ -117,14 +119,15 @@ impl Core {
 
     /// What stands on that backend is judged anew.
     fn mark_plugin_dirty(&mut self, plugin: &str) {
-        let desired = &self.wanted.desired;
+        let (desired, inventory) = (&self.wanted.desired, &self.inventory);
         let shown = self.view.resources.keys().cloned();
-        self.dirty.extend(shown.chain(desired.resources()).filter(|id| backends(desired, id).contains(&plugin)));
+        self.dirty
+            .extend(shown.chain(desired.resources()).filter(|id| backends(desired, id, inventory).contains(&plugin)));
     }
 
     /// Replaces all that a plugin mirrors: what is not named is gone.
     fn reset(&mut self, plugin: &'static str, changes: Vec<Change>) {
-        let named: BTreeSet<ResourceId> = changes.iter().map(Change::id).collect();
+        let named: BTreeSet<ResourceId> = changes.iter().filter_map(Change::id).collect();
         let observed = &self.view.observed;
         let mut gone = Vec::new();
         match plugin {
@@ -134,9 +137,10 @@ impl Core {
                 gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
             }
             "packagekit" => gone.extend(observed.packages.keys().cloned().map(Change::PackageGone)),
+            "lxc" => gone.extend(observed.guests.keys().cloned().map(Change::GuestGone)),
             _ => {}
         }
-        gone.retain(|change| !named.contains(&change.id()));
+        gone.retain(|change| change.id().is_none_or(|id| !named.contains(&id)));
         for change in gone.into_iter().chain(changes) {
             self.observe(change);
         }
@@ -145,8 +149,16 @@ impl Core {
 
     /// Takes one change in, and marks what must be looked at again.
     fn observe(&mut self, change: Change) {
-        let id = change.id();
         let observed = &mut self.view.observed;
+        let Some(id) = change.id() else {
+            if let Change::Cluster(facts) = change
+                && observed.cluster != facts
+            {
+                observed.cluster = facts;
+                self.mark_plugin_dirty("lxc");
+            }
+            return;
+        };
         let changed = match change {
             Change::Unit(name, facts) => put(&mut observed.units, name, facts),
             Change::UnitGone(name) => observed.units.remove(&name).is_some(),
@@ -177,7 +189,8 @@ impl Core {
             Change::Container(name, facts) => {
                 // One whose unit was not known before may have run all along.
                 let stood = observed.containers.get(&name).is_some_and(|old| !old.running && !old.unit.is_empty());
-                let started = facts.running && stood;
+                // What Proxmox VE starts it plugs by itself, as its configuration says.
+                let started = facts.running && stood && !self.inventory.is_proxmox(&name);
                 let changed = put(&mut observed.containers, name.clone(), facts);
                 if started {
                     self.mark_replugged(&ResourceId::container(name));
@@ -187,6 +200,21 @@ impl Core {
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
             Change::Package(name, facts) => put(&mut observed.packages, name, facts),
             Change::PackageGone(name) => observed.packages.remove(&name).is_some(),
+            Change::Object(name, facts) => put(&mut observed.objects, name, facts),
+            Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
+            Change::Guest(name, facts) => {
+                if put(&mut observed.guests, name, facts) {
+                    self.guest_changed(id);
+                }
+                return;
+            }
+            Change::GuestGone(name) => {
+                if observed.guests.remove(&name).is_some() {
+                    self.guest_changed(id);
+                }
+                return;
+            }
+            Change::Cluster(_) => false,
         };
         if changed {
             self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());
@@ -201,11 +229,28 @@ impl Core {
         }
     }
 
+    /// A guest of a runtime with an API is not as it was: nor is what the document says of its unit and its ports.
+    fn guest_changed(&mut self, id: ResourceId) {
+        let (wanted, inventory) = (&self.wanted.desired, &self.inventory);
+        let units = wanted.units.keys().filter(|unit| inventory.proxmox_unit(unit).as_ref() == Some(&id.name));
+        self.dirty.extend(units.cloned().map(ResourceId::unit));
+        let is_its = |port: &&Name| inventory.proxmox_port(port).is_some_and(|(of, _)| of == id.name);
+        self.dirty.extend(wanted.ports.keys().filter(is_its).cloned().map(ResourceId::port));
+        // Whoever is cloned from it, or shall be.
+        let clones = wanted
+            .containers
+            .iter()
+            .filter(|(_, spec)| spec.from.as_ref().is_some_and(|from| from.clone.as_ref() == Some(&id.name)));
+        self.dirty.extend(clones.map(|(clone, _)| ResourceId::container(clone.clone())));
+        self.rejoin.insert(id.clone());
+        self.dirty.insert(id);
+    }
+
     /// A port was plugged anew: what that wiped is put right, if a container brings it.
     fn replugged(&mut self, port: &Name) {
         let declared = self.wanted.desired.bringer(port);
         let container = declared.or_else(|| self.view.observed.links.port_container.get(port)).cloned();
-        if let Some(container) = container {
+        if let Some(container) = container.filter(|container| !self.inventory.is_proxmox(container)) {
             self.mark_replugged(&ResourceId::container(container));
             self.mark_replugged(&ResourceId::port(port.clone()));
         }
@@ -224,8 +269,25 @@ impl Core {
         if touched.is_empty() {
             return;
         }
+        self.hint(&touched);
         let changes = self.join.update(&self.view.observed, &touched);
         self.take_joined(changes);
+    }
+
+    /// A unit or a port changed: the container behind it may have, and Proxmox VE tells nobody.
+    fn hint(&mut self, touched: &BTreeSet<ResourceId>) {
+        if !matches!(self.inventory.hand, Hand::Proxmox { .. }) {
+            return;
+        }
+        let container = |id: &ResourceId| match id.kind {
+            Kind::Unit => self.inventory.proxmox_unit(&id.name),
+            Kind::Port => self.inventory.proxmox_port(&id.name).map(|(container, _)| container),
+            _ => None,
+        };
+        let containers: BTreeSet<Name> = touched.iter().filter_map(container).collect();
+        if !containers.is_empty() {
+            self.effects.push(Effect::Hint { plugin: "lxc", containers });
+        }
     }
 
     /// Takes over what the join found.
@@ -241,13 +303,17 @@ impl Core {
 
     /// The container units, found or declared, that a unit's change concerns.
     pub(super) fn container_unit(&self, id: &Name) -> Name {
-        container_unit(id, &self.view.observed, &self.inventory)
+        container_unit(&self.wanted.desired, id, &self.view.observed, &self.inventory)
     }
 
     /// Whether that resource is observed to be there.
     pub(super) fn is_present(&self, id: &ResourceId) -> bool {
         let observed = &self.view.observed;
         match id.kind {
+            Kind::Unit if self.inventory.proxmox_unit(&id.name).is_some() => {
+                let guest = self.inventory.proxmox_unit(&id.name).and_then(|container| observed.guests.get(&container));
+                guest.is_some_and(|facts| !facts.is_machine)
+            }
             Kind::Unit => {
                 observed.units.get(&id.name).is_some_and(|unit| !matches!(unit.load_state.as_str(), "not-found" | ""))
             }
@@ -255,6 +321,7 @@ impl Core {
             Kind::Port => observed.ports.contains_key(&id.name),
             Kind::Container => observed.containers.contains_key(&id.name),
             Kind::Package => observed.packages.get(&id.name).is_some_and(|package| !package.installed.is_empty()),
+            Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }
     }
 }

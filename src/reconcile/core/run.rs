@@ -247,10 +247,11 @@ impl Run {
         matches!(self.kind, JobKind::Apply | JobKind::Reconcile | JobKind::Drift)
     }
 
-    /// The unit that a start, stop or restart will act on, until it has begun.
-    pub(super) fn held_unit(&self) -> Option<&Name> {
+    /// The unit, or the container, that a start, stop or restart will act on, until it has begun.
+    pub(super) fn held_target(&self) -> Option<&Name> {
         self.held.iter().flat_map(|plan| &plan.steps).find_map(|step| match &step.action {
-            Action::Unit(unit, _) => Some(unit),
+            // A container's id and a unit's name are never the same.
+            Action::Unit(target, _) | Action::Container(target, _) => Some(target),
             _ => None,
         })
     }
@@ -300,8 +301,12 @@ impl Run {
         self.by_subject.keys()
     }
 
-    /// Whether that unit is something its steps act on.
-    pub(super) fn acts_on(&self, unit: &str) -> bool {
-        self.plan.steps.iter().any(|step| matches!(&step.action, Action::Unit(name, _) if &**name == unit))
+    /// Whether that unit, or that container, is something its steps act on.
+    pub(super) fn acts_on(&self, target: &str) -> bool {
+        let is_it = |action: &Action| match action {
+            Action::Unit(name, _) | Action::Container(name, _) => &**name == target,
+            _ => false,
+        };
+        self.plan.steps.iter().any(|step| is_it(&step.action))
     }
 }

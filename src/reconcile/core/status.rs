@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Core, Failure};
 use crate::{
     model::{BackendStatus, Kind, Reason, ResourceFacts, ResourceId, StateFacts, Status},
-    plan::{Assessment, OWNER_KEY, assess, backends, waits_for},
+    plan::{Assessment, OWNER_KEY, assess, backends, object_away, waits_for},
 };
 
 impl Core {
@@ -20,7 +20,7 @@ impl Core {
         let declared = self.wanted.desired.common(id).is_some();
         let present = self.is_present(id);
         // Units show on the tree only where they are declared: there are hundreds on any machine.
-        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Package)) {
+        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Package | Kind::Object)) {
             let old = self.view.resources.remove(id);
             self.count(old.as_deref(), false);
             return;
@@ -89,7 +89,23 @@ impl Core {
 
     /// Why a resource's backend cannot be believed, if so.
     fn away(&self, id: &ResourceId) -> Option<(Reason, String)> {
-        backends(&self.wanted.desired, id).iter().find_map(|plugin| {
+        self.backend_away(id).or_else(|| self.node_away(id)).or_else(|| object_away(&self.view.observed, id))
+    }
+
+    /// Why the node of a container cannot be believed, if so: its own containers are unknown, and no others.
+    fn node_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        let container = match id.kind {
+            Kind::Unit => self.inventory.proxmox_unit(&id.name)?,
+            Kind::Port => self.inventory.proxmox_port(&id.name)?.0,
+            Kind::Container if self.inventory.is_proxmox(&id.name) => id.name.clone(),
+            _ => return None,
+        };
+        let guest = self.view.observed.guests.get(&container).filter(|guest| !guest.away.is_empty())?;
+        Some((Reason::NodeAway, format!("{}; the values are the last known", guest.away)))
+    }
+
+    fn backend_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        backends(&self.wanted.desired, id, &self.inventory).iter().find_map(|plugin| {
             let backing = self.backings.get(plugin);
             if backing.is_some_and(|backing| !backing.unknown) {
                 return None;
@@ -119,7 +135,9 @@ impl Core {
             let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
             (Status::Failed, reason, message)
         } else if let Some((reason, message)) = &assessment.blocked {
-            (Status::Blocked, *reason, message.clone())
+            // What is written and waits for a restart stands in nobody's way.
+            let waits = *reason == Reason::RestartNeeded;
+            (if waits { Status::Pending } else { Status::Blocked }, *reason, message.clone())
         } else if track.gave_up {
             given_up(track.failure.as_ref())
         } else if let Some((status, reason, message, _)) = track.failure.clone() {
@@ -135,7 +153,8 @@ impl Core {
         } else {
             (Status::Drifted, reason_of(assessment), said())
         };
-        self.consider(id, assessment, stands.0);
+        let waits = assessment.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::RestartNeeded);
+        self.consider(id, assessment, if waits { Status::Blocked } else { stands.0 });
         stands
     }
 
@@ -163,7 +182,7 @@ impl Core {
         let ids = match id.kind {
             Kind::Bridge => observed.bridges.get(&id.name).map(|bridge| &bridge.external_ids),
             Kind::Port => observed.ports.get(&id.name).map(|port| &port.external_ids),
-            Kind::Container | Kind::Unit | Kind::Package => None,
+            Kind::Container | Kind::Unit | Kind::Package | Kind::Object => None,
         };
         ids.is_some_and(|ids| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id))
     }
@@ -200,6 +219,7 @@ impl Core {
             ("ovsdb", observed.bridges.len() + observed.ports.len()),
             ("lxc", observed.containers.len()),
             ("packagekit", observed.packages.len()),
+            ("dbus", observed.objects.len()),
         ];
         for (plugin, size) in sizes {
             let size = u32::try_from(size).unwrap_or(u32::MAX);

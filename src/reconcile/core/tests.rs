@@ -17,6 +17,7 @@ use crate::{
     reconcile::{CoreError, LifecycleVerb},
 };
 
+mod objects;
 mod races;
 
 const MACHINE: &str = "0123456789abcdef0123456789abcdef";
@@ -42,15 +43,17 @@ impl Sim {
         let inventory = Inventory {
             machine_id: MACHINE.to_owned(),
             protected_units: vec![],
+            protected_calls: Vec::new(),
             container_unit: "pve-container@%.service".to_owned(),
             retry_unmet: false,
             reload_owed: false,
+            hand: crate::plan::Hand::default(),
         };
         let core = Core::new(
             Settings::default(),
             inventory,
             Join::new(Patterns::default()),
-            &["systemd", "ovsdb", "lxc", "packagekit"],
+            &["systemd", "ovsdb", "lxc", "packagekit", "dbus"],
         );
         let mut sim = Self {
             core,
@@ -65,7 +68,7 @@ impl Sim {
             generation: 0,
             document: Arc::default(),
         };
-        for plugin in ["systemd", "ovsdb", "packagekit"] {
+        for plugin in ["systemd", "ovsdb", "packagekit", "dbus"] {
             sim.connect(plugin);
         }
         sim.pump();
@@ -81,7 +84,8 @@ impl Sim {
         let facts = match plugin {
             "systemd" => self.world.systemd(self.asked.clone()),
             "packagekit" => self.world.packagekit(),
-            _ => self.world.ovsdb(),
+            "ovsdb" => self.world.ovsdb(),
+            _ => self.world.dbus(),
         };
         self.core.plugin_event(plugin, PluginEvent::Reset(facts), self.now);
         self.backend(plugin, BackendStatus::Connected);
@@ -100,6 +104,8 @@ impl Sim {
         self.core.plugin_event("ovsdb", PluginEvent::Reset(facts), self.now);
         let facts = self.world.packagekit();
         self.core.plugin_event("packagekit", PluginEvent::Reset(facts), self.now);
+        let facts = self.world.dbus();
+        self.core.plugin_event("dbus", PluginEvent::Changes(facts), self.now);
     }
 
     fn pump(&mut self) {
@@ -155,7 +161,7 @@ impl Sim {
             }
             Effect::Notice(notice) => self.notices.push(notice),
             Effect::Finished { generation, result, complete } => self.finished.push((generation, result, complete)),
-            Effect::ReserveJobs => {}
+            Effect::ReserveJobs | Effect::Hint { .. } => {}
         }
     }
 

@@ -91,7 +91,7 @@ impl<'a> Draft<'a> {
             Action::Bridge(name, op) => self.edit_bridge(at, name, op),
             Action::Port(name, op) => self.edit_port(at, name, op),
             // Other plugins' work never comes here.
-            Action::Unit(..) | Action::ReloadSystemd | Action::Package(..) | Action::Nothing => Ok(false),
+            _ => Ok(false),
         }
     }
 

@@ -99,9 +99,7 @@ pub(super) fn prepare<'a>(
     comment: &str,
     actions: impl IntoIterator<Item = &'a Action>,
 ) -> Prepared {
-    let mut draft = Draft::new(view, machine_id);
-    let mut actions: Vec<Result<bool, Refusal>> =
-        actions.into_iter().enumerate().map(|(at, action)| draft.edit(at, action)).collect();
+    let (draft, mut actions) = draft_of(view, machine_id, &actions.into_iter().collect::<Vec<_>>());
     let mut operations = operations::write(&draft, view, comment);
     if !operations.is_empty() && view.cache.root().is_none() {
         operations.clear();
@@ -112,6 +110,25 @@ pub(super) fn prepare<'a>(
         }
     }
     Prepared { actions, operations }
+}
+
+/// The draft in which all these actions hold, but for those that are refused.
+///
+/// What a name is refused for may be an action that stands later in the list: a bond takes the devices of ports that
+/// prune removes, or one that another bond gives up. So what was refused is tried again for as long as that helps.
+fn draft_of<'a>(view: View<'a>, machine_id: &'a str, actions: &[&Action]) -> (Draft<'a>, Vec<Result<bool, Refusal>>) {
+    let mut draft = Draft::new(view, machine_id);
+    let mut answers: Vec<_> = actions.iter().enumerate().map(|(at, action)| draft.edit(at, action)).collect();
+    loop {
+        let mut helped = false;
+        for (at, (action, answer)) in actions.iter().zip(&mut answers).enumerate().filter(|(_, (_, a))| a.is_err()) {
+            *answer = draft.edit(at, action);
+            helped |= answer.is_ok();
+        }
+        if !helped {
+            return (draft, answers);
+        }
+    }
 }
 
 /// Whether the action's result is what the rows show.

@@ -292,3 +292,20 @@ fn a_database_without_root_is_waited_for() {
     assert_eq!(prepared.actions, [Err(Refusal::NoRoot)]);
     assert_eq!(prepared.operations, []);
 }
+
+/// Somebody who bonds two ports declares the bond, and the ports absent or leaves them to prune: in whatever order the
+/// steps stand, what gives a name up goes before what takes it.
+#[test]
+fn a_name_that_the_same_batch_gives_up_can_be_taken() {
+    let bond = |names: [&str; 2]| PortSpec { interfaces: Some(names.map(str::to_owned).into()), ..on("br1") };
+    let prepared = run(&[
+        port("bond1", PortOp::Add, bond(["p0", "eth1"])),
+        port("bond0", PortOp::Set, bond(["eth2", "eth3"])),
+        Action::Port("p0".into(), PortOp::Delete),
+    ]);
+    assert_eq!(prepared.actions, [Ok(true), Ok(true), Ok(true)]);
+    // Nobody gives it up: it stays refused, and only that.
+    let prepared =
+        run(&[port("bond1", PortOp::Add, bond(["p0", "eth1"])), port("bond0", PortOp::Set, bond(["eth2", "eth3"]))]);
+    assert!(matches!(&prepared.actions[..], [Err(Refusal::NameTaken { name, .. }), Ok(true)] if &**name == "p0"));
+}

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Doubling waits.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -26,7 +26,7 @@ impl Default for Backoff {
 impl Backoff {
     /// The next wait: somewhere between half of its bound and its bound, so that those who lost the same backend do
     /// not come back all at once.
-    pub(super) fn wait(&mut self) -> Duration {
+    pub(crate) fn wait(&mut self) -> Duration {
         let bound = self.next;
         self.next = (bound * 2).min(LONGEST);
         // A hasher's keys are random; nothing here needs better.
@@ -35,7 +35,7 @@ impl Backoff {
     }
 
     /// It worked.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
 }

@@ -1,0 +1,294 @@
+//! Steps: calls as the plan names them, each until what it is for holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    call::{CallError, To, typed_method},
+    handle::{Handle, Heard, Known},
+    read::paths_in,
+};
+use crate::{
+    desired::WaitFor,
+    model::{JobId, Name, ObjectFacts, Reason, StepState},
+    plan::{Action, ObjectCall, ObjectOp, Step, StepId, has_values, object_work},
+    plugins::{Events, PluginEvent, Work},
+};
+
+/// How long a service may take to answer a call that changes something: what D-Bus libraries wait by default.
+const SETTER_LIMIT: Duration = Duration::from_secs(25);
+
+/// How long what a call is for may take to hold after the answer.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// First wait before an object that nothing is heard of is read again; doubles.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+/// Longest such wait.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// What every step needs.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// The way to the mirror.
+    pub(super) handle: Handle,
+    /// The way to the model.
+    pub(super) events: Events,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+struct Outcome {
+    state: StepState,
+    reason: Reason,
+    message: String,
+    retry: bool,
+    wrote: bool,
+}
+
+impl Outcome {
+    const fn done(wrote: bool) -> Self {
+        Self { state: StepState::Done, reason: Reason::None, message: String::new(), retry: false, wrote }
+    }
+
+    const fn failed(reason: Reason, message: String) -> Self {
+        Self { state: StepState::Failed, reason, message, retry: false, wrote: false }
+    }
+
+    const fn blocked(reason: Reason, message: String) -> Self {
+        Self { state: StepState::Blocked, reason, message, retry: false, wrote: false }
+    }
+
+    fn error(error: &CallError) -> Self {
+        Self { retry: error.may_retry(), ..Self::failed(error.reason(), error.to_string()) }
+    }
+
+    fn away(reason: Reason, message: String) -> Self {
+        let retry = matches!(reason, Reason::ServiceAway | Reason::BackendAway);
+        Self { retry, ..Self::failed(reason, message) }
+    }
+}
+
+/// Tells where one step stands.
+#[derive(Debug, Clone)]
+struct Report {
+    events: Events,
+    job: JobId,
+    step: StepId,
+}
+
+impl Report {
+    fn stands(&self, state: StepState) {
+        self.send(Outcome { state, ..Outcome::done(false) });
+    }
+
+    fn send(&self, outcome: Outcome) {
+        let Outcome { state, reason, message, retry, wrote } = outcome;
+        let (job, step) = (self.job, self.step);
+        self.events.send(PluginEvent::Step { job, step, state, reason, message, retry, wrote });
+    }
+}
+
+/// Carries out the steps, each as soon as those it waits for are done, and returns when all have ended.
+pub(super) async fn carry_out(context: Context, work: Work) {
+    let job = work.job;
+    let mut waiting: BTreeMap<StepId, Arc<Step>> = work.steps.into_iter().map(|step| (step.id, step)).collect();
+    let mut failed: BTreeSet<StepId> = BTreeSet::new();
+    let mut under_way: BTreeSet<StepId> = BTreeSet::new();
+    let mut running: FuturesUnordered<BoxFuture<'static, (StepId, bool)>> = FuturesUnordered::new();
+    loop {
+        let open: Vec<Arc<Step>> = waiting.values().cloned().collect();
+        for step in open {
+            let report = Report { events: context.events.clone(), job, step: step.id };
+            if let Some(on) = step.after.iter().find(|on| failed.contains(on)) {
+                waiting.remove(&step.id);
+                failed.insert(step.id);
+                let why = format!("it waits for step {on}, which did not succeed");
+                report.send(Outcome::blocked(Reason::DependencyFailed, why));
+            } else if !step.after.iter().any(|on| waiting.contains_key(on) || under_way.contains(on)) {
+                waiting.remove(&step.id);
+                under_way.insert(step.id);
+                running.push(Box::pin(single(context.clone(), step, report)));
+            }
+        }
+        // Steps are in an order that respects what they wait for: where none runs, none is left.
+        let Some((id, succeeded)) = running.next().await else { return };
+        under_way.remove(&id);
+        if !succeeded {
+            failed.insert(id);
+        }
+    }
+}
+
+async fn single(context: Context, step: Arc<Step>, report: Report) -> (StepId, bool) {
+    report.stands(StepState::Running);
+    let outcome = match (&step.blocked, &step.action) {
+        (Some((reason, why)), _) => Outcome::blocked(*reason, why.clone()),
+        (None, Action::Object(name, op)) => operate(&context, name, op, &report).await,
+        (None, action) => Outcome::failed(Reason::Internal, format!("no service has {}", action.as_str())),
+    };
+    let succeeded = outcome.state == StepState::Done;
+    report.send(outcome);
+    (step.id, succeeded)
+}
+
+async fn operate(context: &Context, name: &Name, op: &ObjectOp, report: &Report) -> Outcome {
+    match op {
+        ObjectOp::Create(call) => make(context, name, call, &|facts| facts.exists, report).await,
+        ObjectOp::Remove(call) => make(context, name, call, &|facts| !facts.exists, report).await,
+        ObjectOp::Set { call, properties } => {
+            make(context, name, call, &|facts| has_values(facts, properties), report).await
+        }
+        ObjectOp::Settle => settle(context, name, report).await,
+    }
+}
+
+/// Sets the properties of an object that was just made, each by its call.
+async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
+    let known = match read(context, name).await {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    let work = match object_work(name, &known.spec, &known.facts) {
+        Ok(work) => work,
+        Err((reason, why)) => return Outcome::blocked(reason, why),
+    };
+    let mut wrote = false;
+    for op in work {
+        let ObjectOp::Set { call, properties } = &op else {
+            return Outcome::failed(Reason::Differs, format!("{name} was made, and is not there any more"));
+        };
+        let outcome = make(context, name, call, &|facts| has_values(facts, properties), report).await;
+        wrote |= outcome.wrote;
+        if outcome.state != StepState::Done {
+            return Outcome { wrote, ..outcome };
+        }
+    }
+    Outcome::done(wrote)
+}
+
+/// Reads the object; one that cannot be read is no ground to write on.
+async fn read(context: &Context, name: &Name) -> Result<Known, Outcome> {
+    let known = context.handle.read(name).await.map_err(|error| Outcome::error(&error))?;
+    match known.facts.away {
+        Some((reason, why)) => Err(Outcome::away(reason, why)),
+        None => Ok(known),
+    }
+}
+
+/// Makes a call, unless what it is for holds already, and waits until it does.
+async fn make(
+    context: &Context,
+    name: &Name,
+    call: &ObjectCall,
+    holds: &(dyn Fn(&ObjectFacts) -> bool + Sync),
+    report: &Report,
+) -> Outcome {
+    let known = match read(context, name).await {
+        Ok(known) => known,
+        Err(outcome) => return outcome,
+    };
+    if holds(&known.facts) {
+        return Outcome::done(false);
+    }
+    // Before the call, so that nothing that it causes is missed.
+    let mut heard = context.handle.follow(name);
+    let to = To { service: &call.service, path: &call.path, activate: call.activate };
+    let message = match typed_method(to, &call.interface, &call.method, &call.args, &call.signature) {
+        Ok(message) => message,
+        Err(error) => return Outcome::error(&error),
+    };
+    let called = known.link.call(message, SETTER_LIMIT).await;
+    let result = called.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+    tracing::debug!(object = &**name, call = call.busctl(), result, "a method of another service");
+    let reply = match called {
+        Ok(reply) => reply,
+        // Whether it did anything before it failed nobody knows.
+        Err(error) => return Outcome { wrote: !matches!(error, CallError::Refused { .. }), ..Outcome::error(&error) },
+    };
+    report.stands(StepState::Verifying);
+    let until = Instant::now() + SETTLE_LIMIT;
+    let waited = match call.wait_for {
+        WaitFor::Property => Ok(()),
+        WaitFor::Signal => wait_for_signal(&mut heard, until).await,
+        WaitFor::Job => wait_for_job(&mut heard, paths_in(&reply).first(), until).await,
+    };
+    if let Err((reason, why)) = waited {
+        return Outcome { wrote: true, ..Outcome::failed(reason, format!("{}: {why}", call.method)) };
+    }
+    Outcome { wrote: true, ..verify(context, name, call, holds, &mut heard, until).await }
+}
+
+/// Reads the object until what the call is for holds.
+async fn verify(
+    context: &Context,
+    name: &Name,
+    call: &ObjectCall,
+    holds: &(dyn Fn(&ObjectFacts) -> bool + Sync),
+    heard: &mut mpsc::Receiver<Heard>,
+    until: Instant,
+) -> Outcome {
+    let mut wait = FIRST_LOOK;
+    loop {
+        let known = match read(context, name).await {
+            Ok(known) => known,
+            Err(outcome) => return outcome,
+        };
+        if holds(&known.facts) {
+            return Outcome::done(true);
+        }
+        if Instant::now() >= until {
+            let why = format!(
+                "{} answered to {} that it was done, and does not show it after {SETTLE_LIMIT:?}",
+                call.service, call.method
+            );
+            return Outcome::failed(Reason::Differs, why);
+        }
+        tokio::select! {
+            Some(_) = heard.recv() => {}
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LAST_LOOK),
+        }
+    }
+}
+
+async fn wait_for_signal(heard: &mut mpsc::Receiver<Heard>, until: Instant) -> Result<(), (Reason, String)> {
+    let signal = async {
+        while let Some(what) = heard.recv().await {
+            if what == Heard::Signal {
+                return;
+            }
+        }
+    };
+    let late = |_| (Reason::TimedOut, format!("no signal came within {SETTLE_LIMIT:?}"));
+    tokio::time::timeout_at(until, signal).await.map_err(late)
+}
+
+async fn wait_for_job(
+    heard: &mut mpsc::Receiver<Heard>,
+    job: Option<&String>,
+    until: Instant,
+) -> Result<(), (Reason, String)> {
+    let Some(job) = job else {
+        return Err((Reason::WrongType, "the answer names no job".to_owned()));
+    };
+    let end = async {
+        loop {
+            match heard.recv().await {
+                Some(Heard::Job(path, result)) if path == *job => return result,
+                Some(_) => {}
+                None => return "op-dbus is ending".to_owned(),
+            }
+        }
+    };
+    match tokio::time::timeout_at(until, end).await {
+        Err(_) => Err((Reason::TimedOut, format!("job {job} did not end within {SETTLE_LIMIT:?}"))),
+        Ok(result) if result == "done" => Ok(()),
+        Ok(result) => Err((Reason::JobFailed, format!("job {job} ended as {result}"))),
+    }
+}
