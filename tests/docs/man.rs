@@ -89,6 +89,11 @@ fn table(file: &str, heading: &str) -> String {
     out
 }
 
+/// What a user replaces, each with a space before it.
+fn italics(names: impl Iterator<Item = String>) -> String {
+    names.fold(String::new(), |out, name| out + " \\fI" + &name + "\\fR")
+}
+
 /// The daemon's flags, and what can be done besides running it, with the words of `op-dbus --help`.
 pub fn options() -> String {
     let mut out = String::new();
@@ -96,7 +101,7 @@ pub fn options() -> String {
     command.build();
     for flag in command.get_arguments() {
         let value = flag.get_value_names().filter(|_| flag.get_action().takes_values()).unwrap_or_default();
-        let value: String = value.iter().map(|name| format!(" \\fI{name}\\fR")).collect();
+        let value = italics(value.iter().map(ToString::to_string));
         let short = flag.get_short().map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
         let long = literal(flag.get_long().expect("every flag is a long one"));
         let help = flag.get_help().expect("every flag has its help").to_string();
@@ -109,10 +114,7 @@ pub fn options() -> String {
 pub fn verbs() -> String {
     let mut out = String::new();
     for verb in Cli::command().get_subcommands().filter(|verb| verb.get_name() != "help") {
-        let operands: String = verb
-            .get_positionals()
-            .map(|operand| format!(" \\fI{}\\fR", operand.get_id().as_str().to_uppercase()))
-            .collect();
+        let operands = italics(verb.get_positionals().map(|operand| operand.get_id().as_str().to_uppercase()));
         let mut help = verb.get_about().expect("every verb has its help").to_string();
         for operand in verb.get_positionals() {
             write!(help, ". {}: {}", operand.get_id().as_str().to_uppercase(), operand.get_help().unwrap()).unwrap();
@@ -134,14 +136,22 @@ pub fn keys() -> String {
     let example = markdown::read("dist/op-dbus.toml");
     // What stands above the first section is about the file as a whole.
     let sections = &example[example.find("\n[").expect("a section") + 1..];
-    for line in sections.lines() {
+    let mut lines = sections.lines();
+    while let Some(line) = lines.next() {
         if let Some(section) = line.strip_prefix('[') {
-            write!(out, ".SS [{}\n", literal(section)).unwrap();
+            writeln!(out, ".SS [{}", literal(section)).unwrap();
         } else if let Some(comment) = line.strip_prefix("# ") {
             words.extend([comment, " "]);
         } else if let Some((key, value)) = line.strip_prefix('#').and_then(|line| line.split_once(" = ")) {
-            let (key, value) = (literal(key), literal(value));
-            write!(out, ".TP\n\\fB{key}\\fR = {value}\n{}", prose(&words)).unwrap();
+            let (key, text) = (literal(key), prose(&words));
+            if value == "[" {
+                // A list of many lines stays one, below its words.
+                let items = lines.by_ref().map(|line| line.strip_prefix('#').expect("the rest of a list"));
+                let items: String = items.take_while(|item| *item != "]").flat_map(|item| [item, "\n"]).collect();
+                write!(out, ".TP\n\\fB{key}\\fR = [...]\n{text}.PP\n.RS\n.nf\n{}.fi\n.RE\n", literal(&items)).unwrap();
+            } else {
+                write!(out, ".TP\n\\fB{key}\\fR = {}\n{text}", literal(value)).unwrap();
+            }
             words.clear();
         } else {
             assert!(line.is_empty(), "what is {line:?} in dist/op-dbus.toml?");

@@ -491,12 +491,12 @@ fn what_after_names() {
         Case(
             after(json!(["object:nginx", "nonsense", "vm:1", "unit:", 5, "unit:lxc@1.service", "unit:lxc@1.service"])),
             &[
-                ("/systemd/units/a.service/after/0", code::UNKNOWN_RESOURCE, "object:nginx"),
                 ("/systemd/units/a.service/after/1", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/2", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/3", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/4", code::WRONG_TYPE, "must be a text"),
                 ("/systemd/units/a.service/after/6", code::DUPLICATE_KEY, "twice"),
+                ("/systemd/units/a.service/after/0", code::UNKNOWN_RESOURCE, "object:nginx"),
             ],
         ),
         Case(after(Value::Null), &[("/systemd/units/a.service/after", code::WRONG_TYPE, "must be a list")]),
