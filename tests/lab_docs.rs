@@ -287,7 +287,7 @@ fn the_clients() {
 
 #[test]
 fn the_packages() {
-    document("docs/packages.md");
+    document("docs/packages.md", Installed::Before);
 }
 
 #[test]

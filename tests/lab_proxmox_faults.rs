@@ -351,7 +351,7 @@ fn one_node_offline_degrades_that_node_alone() {
     // What can be done is done.
     let mut near = entry(101);
     near["memory_mib"] = json!(640);
-    lab.set_desired_state(&document(&[near, far]));
+    set(&lab, &document(&[near, far]), "partial");
     assert_eq!(memory(&pve, 101), 640);
     stands(&lab, 201, "unknown", "NodeAway", "the last known");
     pve.heal();

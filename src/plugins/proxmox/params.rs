@@ -368,6 +368,8 @@ fn mount(path: &str, wanted: &MountSpec, there: Option<&GuestMount>) -> String {
         }
     }
     props.insert("mp".to_owned(), path.to_owned());
+    // Another source takes the place of what is mounted, whose size is none of its.
+    let there = there.filter(|there| wanted.source.as_ref().is_none_or(|source| *source == there.volume));
     let volume = there.map(|there| there.volume.clone());
     let volume = volume
         .or_else(|| wanted.source.clone())

@@ -19,7 +19,7 @@ use super::{
     token::Secret,
 };
 use crate::{
-    desired::{ContainerSpec, Document, PortSpec, Want, arbitrary},
+    desired::{ContainerSpec, Document, MountSpec, PortSpec, Want, arbitrary},
     model::{Backend, BackendStatus, GuestFacts, Name, NodeFacts, Observed, ResourceId, Runtime},
     plan::{Desired, Hand, Inventory, assess},
 };
@@ -133,7 +133,7 @@ proptest! {
         prop_assert!(params::changes("101", &then, &settings(&raw), Some(&tags)).is_empty(), "it is written once");
         // What is left is no setting: sizes are grown, and some things cannot be changed.
         let left: Vec<String> = differing(&then, &raw).into_iter()
-            .filter(|field| !field.ends_with("size_gib") && !field.ends_with(".source") && field != "from.unprivileged")
+            .filter(|field| !field.ends_with("size_gib") && field != "from.unprivileged")
             .collect();
         prop_assert_eq!(left, Vec::<String>::new(), "after {:?}", changes);
         for call in params::grow("pve1", "101", &then, &settings(&raw)) {
@@ -145,6 +145,22 @@ proptest! {
             check_call(&changes.call("pve1", "101", None));
         }
     }
+}
+
+#[test]
+fn another_source_of_a_mount_is_written_once() {
+    let raw = Raw::from([("mp0".to_owned(), "local-lvm:vm-101-disk-1,mp=/srv,size=4G,ro=1".to_owned())]);
+    let mount = MountSpec { source: Some("local-lvm:vm-101-disk-2".to_owned()), ..MountSpec::default() };
+    let spec = ContainerSpec { mounts: [("/srv".to_owned(), mount)].into(), ..ContainerSpec::default() };
+    assert_eq!(differing(&spec, &raw), ["mounts./srv.source"]);
+    let changes = params::changes("101", &spec, &settings(&raw), None);
+    let wanted = BTreeMap::from([("mp0".to_owned(), "local-lvm:vm-101-disk-2,mp=/srv,ro=1".to_owned())]);
+    assert_eq!((&changes.set, changes.delete.len()), (&wanted, 0));
+    let call = changes.call("pve1", "101", None);
+    check_call(&call);
+    let raw = written(raw, &call);
+    assert_eq!(differing(&spec, &raw), Vec::<String>::new());
+    assert!(params::changes("101", &spec, &settings(&raw), None).is_empty(), "it is written once");
 }
 
 #[test]

@@ -546,7 +546,7 @@ impl Core {
         for id in &scope {
             self.settle_account(id, run, stopped.is_none());
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
-            let away = object_away(&self.view.observed, id);
+            let away = self.node_away(id).or_else(|| object_away(&self.view.observed, id));
             let mut standing_on = backends(&self.wanted.desired, id, &self.inventory).iter();
             let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);

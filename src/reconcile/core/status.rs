@@ -93,7 +93,7 @@ impl Core {
     }
 
     /// Why the node of a container cannot be believed, if so: its own containers are unknown, and no others.
-    fn node_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
+    pub(super) fn node_away(&self, id: &ResourceId) -> Option<(Reason, String)> {
         let container = match id.kind {
             Kind::Unit => self.inventory.proxmox_unit(&id.name)?,
             Kind::Port => self.inventory.proxmox_port(&id.name)?.0,

@@ -17,6 +17,7 @@ use crate::{
     reconcile::{CoreError, LifecycleVerb},
 };
 
+mod nodes;
 mod objects;
 mod races;
 
