@@ -95,6 +95,8 @@ pub struct Settings {
     pub ovsdb: Option<Remote>,
     /// The lxc plugin is on.
     pub lxc: bool,
+    /// The packagekit plugin is on.
+    pub packagekit: bool,
     /// The dbus plugin is on.
     pub dbus: bool,
     /// Everything else.
@@ -158,6 +160,7 @@ impl Daemon {
             systemd: config.systemd.enabled.unwrap_or(true),
             ovsdb,
             lxc: config.lxc.enabled.unwrap_or(by_default),
+            packagekit: config.packagekit.enabled.unwrap_or(by_default),
             dbus: config.dbus.enabled.unwrap_or(true),
             config,
         })
@@ -228,6 +231,7 @@ fn check_config(file: &Path, out: &mut impl Write, err: &mut impl Write) -> io::
 /// What a good document holds.
 fn summary(document: &Document) -> String {
     let counts = [
+        (document.packages.len(), "package"),
         (document.units.len(), "unit"),
         (document.bridges.len(), "bridge"),
         (document.ports.len(), "port"),

@@ -128,6 +128,8 @@ pub struct Config {
     pub ovsdb: Ovsdb,
     /// `[lxc]`.
     pub lxc: Lxc,
+    /// `[packagekit]`.
+    pub packagekit: Packagekit,
     /// `[dbus]`.
     pub dbus: Dbus,
     /// `[proxmox]`.
@@ -200,6 +202,22 @@ impl Default for Lxc {
             unit_template: None,
             settle_ms: Bounded(2000),
         }
+    }
+}
+
+/// `[packagekit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Packagekit {
+    /// The plugin is on. `None` = it is, but for a session's op-dbus.
+    pub enabled: Option<bool>,
+    /// How long somebody else may hold the package database before a step gives up for now, in seconds.
+    pub lock_timeout_s: Bounded<1, 86_400>,
+}
+
+impl Default for Packagekit {
+    fn default() -> Self {
+        Self { enabled: None, lock_timeout_s: Bounded(600) }
     }
 }
 
@@ -413,6 +431,7 @@ mod tests {
             "[systemd]\nenabled = false\ncontainer_patterns = ['box@*.service']\nhold_down_ms = 0\n\
              [ovsdb]\nenabled = true\nremote = 'tcp:192.0.2.1:6640'\napply_timeout_ms = 600000\n\
              [lxc]\nenabled = true\nport_patterns = ['box-(.+)']\nunit_template = 'crate@*.service'\nsettle_ms = 1\n\
+             [packagekit]\nenabled = true\nlock_timeout_s = 5\n\
              [dbus]\nenabled = false\nnever_call = ['a.b *', 'a.b a.b.C', 'a.b a.b.D*']\ncall_timeout_ms = 100\n\
              [limits]\njobs = 1\njob_minutes = 0\ngenerations = 10000\n\
              [log]\nlevel = 'debug'\n",
@@ -429,6 +448,7 @@ mod tests {
         assert_eq!(config.container_unit().unwrap(), "crate@%.service");
         assert_eq!(config.patterns().unwrap().container_of_port("box-a").as_deref(), Some("a"));
         assert_eq!(config.patterns().unwrap().container_of_unit("box@b.service").as_deref(), Some("b"));
+        assert_eq!((config.packagekit.enabled, config.packagekit.lock_timeout_s.get()), (Some(true), 5));
         assert_eq!((config.limits.jobs.get(), config.limits.job_time()), (1, Duration::ZERO));
         assert_eq!(config.log.level.as_str(), "debug");
     }

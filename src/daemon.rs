@@ -23,6 +23,7 @@ use crate::{
         lxc::{BadPattern, Join},
         machined::{Machined, MachinedConfig},
         ovsdb::{self, Ovsdb, Timing},
+        packagekit::{PackageKit, PackageKitConfig},
         proxmox::Proxmox,
         systemd::{Systemd, SystemdConfig},
     },
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// The plugins, in the order in which they are shown.
-const PLUGINS: [&str; 4] = ["systemd", "ovsdb", "lxc", "dbus"];
+const PLUGINS: [&str; 5] = ["systemd", "ovsdb", "lxc", "packagekit", "dbus"];
 
 /// The name is taken once every backend has answered, or after this long: callers find a filled tree, and a backend
 /// that hangs keeps nobody from seeing the others.
@@ -230,6 +231,13 @@ fn spawn_plugins(
         plugins.push(Arc::new(Ovsdb::start(settings, events("ovsdb"))));
     } else {
         events("ovsdb").send(disabled());
+    }
+    if settings.packagekit {
+        let lock_timeout = Duration::from_secs(config.packagekit.lock_timeout_s.get());
+        let config = PackageKitConfig { lock_timeout, ..PackageKitConfig::system() };
+        plugins.push(Arc::new(PackageKit::spawn(config, events("packagekit"))));
+    } else {
+        events("packagekit").send(disabled());
     }
     if !settings.lxc {
         events("lxc").send(disabled());

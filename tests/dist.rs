@@ -101,9 +101,14 @@ fn the_example_configuration_shows_the_defaults() {
         .collect();
     let mut shown = load(&uncommented);
     let defaults = Config::default();
-    for enabled in
-        [&mut shown.systemd.enabled, &mut shown.ovsdb.enabled, &mut shown.lxc.enabled, &mut shown.dbus.enabled]
-    {
+    let plugins = [
+        &mut shown.systemd.enabled,
+        &mut shown.ovsdb.enabled,
+        &mut shown.lxc.enabled,
+        &mut shown.packagekit.enabled,
+        &mut shown.dbus.enabled,
+    ];
+    for enabled in plugins {
         assert_eq!(enabled.take(), Some(true));
     }
     assert_eq!(shown.lxc.unit_template.take().as_ref(), defaults.systemd.container_patterns.first());

@@ -286,6 +286,11 @@ fn the_clients() {
 }
 
 #[test]
+fn the_packages() {
+    document("docs/packages.md", Installed::Before);
+}
+
+#[test]
 fn the_containers_of_machined() {
     document("docs/machined.md", Installed::Before);
 }
@@ -300,6 +305,7 @@ fn no_document_is_left_out() {
         "docs/machined.md",
         "docs/objects.md",
         "docs/operations.md",
+        "docs/packages.md",
     ];
     for file in markdown::documents() {
         let shows = markdown::blocks(&markdown::read(file.to_str().unwrap())).iter().any(|b| b.info == "console");

@@ -140,7 +140,7 @@ mod tests {
             ("/org/opdbus/container/100", None),
             ("/org/opdbus/container/_3100/x", None),
             ("/org/opdbus/plugin/a/b", None),
-            ("/org/opdbus/package/nginx", None),
+            ("/org/opdbus/nothing/nginx", None),
             ("/org/opdbusx", None),
             ("/com", None),
         ];

@@ -164,6 +164,7 @@ fn job_text(id: JobId) -> String {
 fn touched(old: &Snapshot, new: &Snapshot) -> BTreeSet<ResourceId> {
     let mut ids: BTreeSet<ResourceId> = old.resources.diff(&new.resources).map(|item| key(&item).clone()).collect();
     let (was, is) = (&old.observed, &new.observed);
+    ids.extend(was.packages.diff(&is.packages).map(|item| ResourceId::package(key(&item).clone())));
     ids.extend(was.units.diff(&is.units).map(|item| ResourceId::unit(key(&item).clone())));
     ids.extend(was.bridges.diff(&is.bridges).map(|item| ResourceId::bridge(key(&item).clone())));
     ids.extend(was.ports.diff(&is.ports).map(|item| ResourceId::port(key(&item).clone())));

@@ -22,11 +22,13 @@ use super::document::{
     ActiveState, BondMode, BridgeSpec, Common, Document, Ensure, FailMode, Lacp, OptionalMap, PortSpec, UnitSpec,
     VlanMode, Want,
 };
+use super::packages::{PackageEnsure, PackageSettings, PackageSpec, Refresh};
 
 const BRIDGES: [&str; 4] = ["ovsbr0", "ovsbr1", "br-int", "brücke"];
 const PORTS: [&str; 8] = ["veth100", "veth101", "uplink0", "bond0", "vlan10", "patch-int", "tap.1", "ovsbr0"];
 const DEVICES: [&str; 6] = ["eno1", "eno2", "eno3", "eno4", "enp1s0f0", "uplink0"];
 const CONTAINERS: [&str; 4] = ["100", "101", "102", "web-1.example"];
+const PACKAGES: [&str; 5] = ["nginx", "telnet", "libc6", "libc6:i386", "libstdc++6"];
 const UNITS: [&str; 8] = [
     "nginx.service",
     "pve-container@100.service",
@@ -48,11 +50,23 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
         btree_map(names(&BRIDGES), bridge(), 0..4),
         btree_map(names(&PORTS), (any::<Index>(), port()), 0..7),
         btree_map(names(&CONTAINERS), (any::<Index>(), container()), 0..5),
+        (btree_map(names(&PACKAGES), package(), 0..4), package_settings()),
         btree_map(names(&OBJECTS), object(), 0..4),
         vec((any::<Index>(), any::<Index>()), 0..8),
     );
-    parts.prop_map(|((drift, prune, allow_empty), units, bridges, ports, containers, objects, waits)| {
-        let mut document = Document { drift, prune, allow_empty, units, bridges, objects, ..Document::default() };
+    parts.prop_map(|((drift, prune, allow_empty), units, bridges, ports, containers, packages, objects, waits)| {
+        let (packages, package_settings) = packages;
+        let mut document = Document {
+            drift,
+            prune,
+            allow_empty,
+            units,
+            bridges,
+            packages,
+            package_settings,
+            objects,
+            ..Document::default()
+        };
         let bridges: Vec<Name> = document.bridges.keys().cloned().collect();
         if !bridges.is_empty() {
             for (name, (place, spec)) in ports {
@@ -424,6 +438,24 @@ fn source() -> BoxedStrategy<ContainerSource> {
     prop_oneof![3 => template, 1 => clone].boxed()
 }
 
+fn package_settings() -> impl Strategy<Value = PackageSettings> {
+    let refresh =
+        prop_oneof![Just(Refresh::Never), Just(Refresh::BeforeApply), (1..9999_u32).prop_map(Refresh::OlderThan)];
+    (refresh, any::<bool>()).prop_map(|(refresh, allow_untrusted)| PackageSettings { refresh, allow_untrusted })
+}
+
+fn package() -> impl Strategy<Value = PackageSpec> {
+    let ensures = [PackageEnsure::Installed, PackageEnsure::Removed, PackageEnsure::Latest];
+    let version = option::of(select(&["1.0", "2.*", "1:0.9~rc1-1"][..]));
+    let fields = (option::of(select(ensures.to_vec())), version, any::<bool>(), any::<bool>(), common());
+    fields.prop_map(|(ensure, version, downgrade, others, common)| {
+        let version = version.filter(|_| ensure == Some(PackageEnsure::Installed)).map(str::to_owned);
+        let allow_downgrade = downgrade && version.is_some();
+        let allow_remove_others = others && ensure.is_some();
+        PackageSpec { ensure, version, allow_downgrade, allow_remove_others, arch: None, common }
+    })
+}
+
 /// Takes away what contradicts another entry.
 fn reconcile_entries(document: &mut Document) {
     let bridges = &document.bridges;
@@ -489,17 +521,18 @@ fn reconcile_entries(document: &mut Document) {
     }
 }
 
-/// Adds an `after` for each pair, from the later to the earlier in an order that holds for every document: plain
-/// units, bridges, containers, ports.
+/// Adds an `after` for each pair, from the later to the earlier in an order that holds for every document:
+/// packages, plain units, bridges, containers, ports.
 fn add_waits(document: &mut Document, pairs: &[(Index, Index)]) {
     let mut ids: Vec<ResourceId> =
         document.resources().filter(|id| id.kind != Kind::Unit || !id.name.contains('@')).collect();
     ids.sort_by_key(|id| match id.kind {
-        Kind::Unit => 0,
-        Kind::Bridge => 1,
-        Kind::Container => 2,
-        Kind::Port => 3,
-        Kind::Object => 4,
+        Kind::Package => 0,
+        Kind::Unit => 1,
+        Kind::Bridge => 2,
+        Kind::Container => 3,
+        Kind::Port => 4,
+        Kind::Object => 5,
     });
     if ids.is_empty() {
         return;
@@ -520,6 +553,7 @@ fn common_mut<'d>(document: &'d mut Document, id: &ResourceId) -> Option<&'d mut
         map.get_mut(&id.name)
     }
     match id.kind {
+        Kind::Package => of(&mut document.packages, id).map(|spec| &mut spec.common),
         Kind::Unit => of(&mut document.units, id).map(|spec| &mut spec.common),
         Kind::Bridge => of(&mut document.bridges, id).map(|spec| &mut spec.common),
         Kind::Port => of(&mut document.ports, id).map(|spec| &mut spec.common),

@@ -5,11 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{DriftPolicy, Name, ResourceId};
-
 use super::container::{ContainerSpec, TemplateSpec};
-
 use super::object::ObjectSpec;
+use super::packages::{PackageSettings, PackageSpec};
+use crate::model::{DriftPolicy, Name, ResourceId};
 
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +42,10 @@ pub struct Document {
     pub ports: BTreeMap<Name, PortSpec>,
     /// `lxc.containers`, by id.
     pub containers: BTreeMap<Name, ContainerSpec>,
+    /// `packagekit.packages`, by name or `NAME:ARCH`.
+    pub packages: BTreeMap<Name, PackageSpec>,
+    /// What the section `packagekit` says of all of them.
+    pub package_settings: PackageSettings,
     /// `dbus.objects`.
     pub objects: BTreeMap<Name, ObjectSpec>,
     /// `lxc.templates`, by name: a file's under Proxmox VE, an image's under systemd-machined.
@@ -269,6 +272,7 @@ impl Document {
     pub fn common(&self, id: &ResourceId) -> Option<&Common> {
         use crate::model::Kind;
         match id.kind {
+            Kind::Package => self.packages.get(&id.name).map(|spec| &spec.common),
             Kind::Unit => self.units.get(&id.name).map(|spec| &spec.common),
             Kind::Bridge => self.bridges.get(&id.name).map(|spec| &spec.common),
             Kind::Port => self.ports.get(&id.name).map(|spec| &spec.common),
@@ -283,8 +287,9 @@ impl Document {
         let bridges = self.bridges.keys().cloned().map(ResourceId::bridge);
         let ports = self.ports.keys().cloned().map(ResourceId::port);
         let containers = self.containers.keys().cloned().map(ResourceId::container);
+        let packages = self.packages.keys().cloned().map(ResourceId::package);
         let objects = self.objects.keys().cloned().map(ResourceId::object);
-        bridges.chain(ports).chain(containers).chain(units).chain(objects)
+        packages.chain(bridges).chain(ports).chain(containers).chain(units).chain(objects)
     }
 
     /// The policy in force for that resource.

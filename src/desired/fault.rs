@@ -21,8 +21,6 @@ pub mod code {
     pub const TOO_DEEP: &str = "TooDeep";
     /// There is no such field; the message names the nearest.
     pub const UNKNOWN_FIELD: &str = "UnknownField";
-    /// A section whose plugin does not exist in this version.
-    pub const UNSUPPORTED_SECTION: &str = "UnsupportedSection";
     /// A field that must be given is missing.
     pub const MISSING_FIELD: &str = "MissingField";
     /// A value of another type than the field's, `null` included where nothing can be unset.

@@ -16,6 +16,7 @@ use super::{
     form_lxc::LxcForm,
     names,
     object_form::DbusForm,
+    packages::{PackageEnsure, REFRESH_PATTERN},
 };
 
 /// The desired state of a host. A field that is absent is not managed: never read for drift, never written. `null`
@@ -47,6 +48,9 @@ pub(super) struct DocumentForm<'d> {
     /// Containers, whatever runs them.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) lxc: LxcForm<'d>,
+    /// Packages of the distribution, by PackageKit.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) packagekit: PackagekitForm<'d>,
     /// Objects of other D-Bus services.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) dbus: DbusForm<'d>,
@@ -206,11 +210,58 @@ pub(super) struct PortForm<'d> {
     pub(super) common: CommonForm,
 }
 
+/// Packages of the distribution, by PackageKit.
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Packagekit")]
+pub(super) struct PackagekitForm<'d> {
+    /// When op-dbus has the lists of what repositories offer fetched anew: `never` (the default), `before-apply` (of
+    /// every job that has a package to change, or to look for a newer version of), or an age: before such a job, where
+    /// they are older than that (`30min`, `12h`, `7d`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "refresh")]
+    pub(super) refresh: Option<String>,
+    /// Packages whose origin cannot be verified may be installed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) allow_untrusted: bool,
+    /// Packages, by name: `NAME`, or `NAME:ARCH` where the machine has several architectures.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": names::PACKAGE_PATTERN, "maxLength": names::MAX_PACKAGE}))]
+    pub(super) packages: BTreeMap<&'d str, PackageForm<'d>>,
+}
+
+/// A package. An entry that says nothing is looked at: its object shows its versions.
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Package")]
+pub(super) struct PackageForm<'d> {
+    /// `installed`: there, in the wanted version if one is said. `removed`: not there; its configuration files may stay.
+    /// `latest`: there, in the newest version that the repositories offer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PackageEnsure")]
+    pub(super) ensure: Option<PackageEnsure>,
+    /// The version it shall have, as the distribution spells it; `*` stands for any text and `?` for any character.
+    /// Only with `installed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "package_version")]
+    pub(super) version: Option<&'d str>,
+    /// An older version may take the place of the one that is there. Only with `version`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) allow_downgrade: bool,
+    /// Packages that the document does not name may be removed for it, or with it. Only with `ensure`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) allow_remove_others: bool,
+    /// Its architecture, where the machine has several; a key `NAME:ARCH` says the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "package_arch")]
+    pub(super) arch: Option<&'d str>,
+    #[serde(flatten)]
+    pub(super) common: CommonForm,
+}
+
 /// What every resource's entry can say.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(super) struct CommonForm {
-    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID`, `object:NAME` of this
-    /// document.
+    /// What must hold first: `unit:NAME`, `bridge:NAME`, `port:NAME`, `container:ID`, `package:NAME`, `object:NAME` of
+    /// this document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "after")]
     pub(super) after: Vec<String>,
@@ -324,6 +375,18 @@ fn interfaces(generator: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn container_id(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": names::CONTAINER_PATTERN, "maxLength": names::MAX_CONTAINER })
+}
+
+fn refresh(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": REFRESH_PATTERN })
+}
+
+fn package_version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": names::VERSION_PATTERN, "maxLength": names::MAX_VERSION })
+}
+
+fn package_arch(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": names::ARCH_PATTERN, "maxLength": names::MAX_ARCH })
 }
 
 fn after(_: &mut SchemaGenerator) -> Schema {

@@ -21,6 +21,7 @@ mod near;
 mod node;
 mod object;
 mod object_form;
+mod packages;
 mod place;
 mod presets;
 mod schema;
@@ -44,6 +45,7 @@ pub use node::MAX_BYTES;
 pub use object::{
     Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Reference, Source, WaitFor, references,
 };
+pub use packages::{PackageEnsure, PackageSettings, PackageSpec, Refresh, version_matches};
 pub use presets::{Parameter, Preset, presets};
 pub use schema::{SCHEMA_VERSION, schema};
 pub use spell::spell;

@@ -17,6 +17,15 @@ pub(super) const MAX_CONTAINER: usize = 64;
 /// Bytes a D-Bus member's name may have.
 pub(super) const MAX_PROPERTY: usize = 255;
 
+/// Bytes a package's name may have, its architecture included: dpkg and rpm set no bound, a file name's is 255.
+pub(super) const MAX_PACKAGE: usize = 200;
+
+/// Bytes a package's version may have.
+pub(super) const MAX_VERSION: usize = 200;
+
+/// Bytes an architecture's name may have.
+pub(super) const MAX_ARCH: usize = 32;
+
 /// Bytes a name on a bus may have (D-Bus Specification, Valid Names).
 pub(super) const MAX_BUS_NAME: usize = 255;
 
@@ -35,6 +44,15 @@ pub(super) const NETWORK_PATTERN: &str = r"^[^\s\u0000-\u001f\u007f-\u009f/:]+$"
 
 /// [`container`], as a pattern.
 pub(super) const CONTAINER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
+
+/// [`package`], as a pattern.
+pub(super) const PACKAGE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9+._-]*(:[A-Za-z0-9_-]+)?$";
+
+/// [`version`], as a pattern.
+pub(super) const VERSION_PATTERN: &str = "^[A-Za-z0-9.+:~^_*?-]+$";
+
+/// [`arch`], as a pattern.
+pub(super) const ARCH_PATTERN: &str = "^[A-Za-z0-9_-]+$";
 
 /// [`property`], as a pattern.
 pub(super) const PROPERTY_PATTERN: &str = "^[A-Z][A-Za-z0-9]*$";
@@ -74,6 +92,7 @@ pub fn can_say(id: &ResourceId) -> bool {
         Kind::Bridge => device,
         Kind::Port => port,
         Kind::Container => container,
+        Kind::Package => package,
         Kind::Object => object,
     };
     check(&id.name).is_ok()
@@ -148,6 +167,50 @@ pub(super) fn container(id: &str) -> Result<(), &'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if id.is_empty() || id.len() > MAX_CONTAINER || !id.bytes().all(allowed) {
         return Err("is no container's id: 1 to 64 ASCII letters, digits and _ . - it may have");
+    }
+    Ok(())
+}
+
+/// The name of a package, alone or with its architecture: what dpkg and rpm take.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn package(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+._-".contains(&byte);
+    let (own, of) = name.split_once(':').map_or((name, None), |(own, of)| (own, Some(of)));
+    if name.len() > MAX_PACKAGE {
+        return Err("is longer than 200 bytes");
+    }
+    if !own.starts_with(|first: char| first.is_ascii_alphanumeric()) || !own.bytes().all(allowed) {
+        return Err(
+            "is no package's name: it begins with an ASCII letter or digit, and such and + . _ - it may have, and :ARCH at its end",
+        );
+    }
+    of.map_or(Ok(()), arch)
+}
+
+/// A version of a package, or a pattern of versions with `*` and `?`.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn version(version: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".+:~^_*?-".contains(&byte);
+    if version.is_empty() || version.len() > MAX_VERSION || !version.bytes().all(allowed) {
+        return Err(
+            "is no version: 1 to 200 ASCII letters, digits and . + : ~ ^ _ - it may have, and * and ? as wildcards",
+        );
+    }
+    Ok(())
+}
+
+/// The name of an architecture.
+///
+/// # Errors
+/// What is wrong with it, and the remedy.
+pub(super) fn arch(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_ARCH || !name.bytes().all(allowed) {
+        return Err("is no architecture's name: 1 to 32 ASCII letters, digits and _ - it may have, as in amd64");
     }
     Ok(())
 }
@@ -332,6 +395,21 @@ mod tests {
         verdicts(device, NETWORK_PATTERN, &good, &bad);
         assert_eq!(port("patch-provnet-52e4ab5c-to-br-int"), Ok(()));
         assert!(port(&"p".repeat(MAX_PORT + 1)).is_err());
+    }
+
+    #[test]
+    fn packages_versions_and_architectures() {
+        let good = ["nginx", "libstdc++6", "libc6:i386", "0ad", "linux-image-6.1.0-13-amd64", "NetworkManager_x"];
+        verdicts(
+            package,
+            PACKAGE_PATTERN,
+            &good,
+            &["", "-a", "a b", "a;b", "a:", ":a", "a:b:c", "\u{fc}", "a/b", "a\n"],
+        );
+        assert!(package(&"p".repeat(MAX_PACKAGE + 1)).is_err());
+        let good = ["1.0", "2:1.2.3-4+deb12u1~bpo1", "1.*", "?.0", "6.1^git_1"];
+        verdicts(version, VERSION_PATTERN, &good, &["", "1 0", "1;0", "\u{fc}", "[1]", "1\n"]);
+        verdicts(arch, ARCH_PATTERN, &["amd64", "x86_64", "kfreebsd-i386"], &["", "a b", "a:b", "a;b", "a\n"]);
     }
 
     #[test]

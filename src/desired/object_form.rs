@@ -1,4 +1,4 @@
-//! The section `dbus` as it is written: what [`super::spell`] writes and [`super::schema`] describes.
+//! The section `dbus` as it is written: what [`super::spell`] writes and [`super::schema()`] describes.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -6,10 +6,14 @@ use crate::model::DriftPolicy;
 
 use super::{
     document::{BridgeSpec, Document, OptionalMap, PortSpec, UnitSpec},
-    form::{BridgeForm, DocumentForm, OvsdbForm, PortForm, SystemdForm, UnitForm, common, field},
+    form::{
+        BridgeForm, DocumentForm, OvsdbForm, PackageForm, PackagekitForm, PortForm, SystemdForm, UnitForm, common,
+        field,
+    },
     form_lxc::{self, LxcForm},
     node::MAX_BYTES,
     object_form::{DbusForm, object},
+    packages::{PackageSpec, Refresh},
 };
 
 /// The canonical text of a document: keys and sets in order, defaults left out, a line break at its end; indented, if it
@@ -23,6 +27,7 @@ pub fn spell(document: &Document) -> String {
     for (name, spec) in &document.ports {
         bridges.entry(&spec.bridge).or_default().ports.insert(name, port(spec));
     }
+    let refresh = document.package_settings.refresh;
     let form = DocumentForm {
         version: Some(super::decode::VERSION),
         drift: Some(document.drift).filter(|drift| *drift != DriftPolicy::default()).map(DriftPolicy::as_str),
@@ -39,6 +44,11 @@ pub fn spell(document: &Document) -> String {
             templates: document.templates.iter().map(|(name, spec)| form_lxc::template(name, spec)).collect(),
         },
         dbus: DbusForm { objects: document.objects.iter().map(|(name, spec)| (name.as_ref(), object(spec))).collect() },
+        packagekit: PackagekitForm {
+            refresh: Some(refresh).filter(|refresh| *refresh != Refresh::default()).map(|refresh| refresh.to_string()),
+            allow_untrusted: document.package_settings.allow_untrusted,
+            packages: document.packages.iter().map(|(name, spec)| (name.as_ref(), package(spec))).collect(),
+        },
     };
     // Serialising fails for maps whose keys are no texts; there are none.
     let mut text = serde_json::to_string_pretty(&form).unwrap_or_default();
@@ -95,6 +105,17 @@ fn port(spec: &PortSpec) -> PortForm<'_> {
         interfaces: spec.interfaces.as_ref(),
         bond_mode: field(&spec.bond_mode),
         lacp: field(&spec.lacp),
+        common: common(&spec.common),
+    }
+}
+
+fn package(spec: &PackageSpec) -> PackageForm<'_> {
+    PackageForm {
+        ensure: spec.ensure,
+        version: spec.version.as_deref(),
+        allow_downgrade: spec.allow_downgrade,
+        allow_remove_others: spec.allow_remove_others,
+        arch: spec.arch.as_deref(),
         common: common(&spec.common),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{ClusterFacts, GuestFacts, Name, ObjectFacts, ResourceId};
+use super::{ClusterFacts, GuestFacts, Name, ObjectFacts, PackageFacts, ResourceId};
 
 /// A map of texts, as OVSDB's `external_ids`.
 pub type StringMap = BTreeMap<String, String>;
@@ -294,6 +294,8 @@ pub struct PluginFacts {
     pub resources: u32,
     /// When its backend last told something, CLOCK_REALTIME microseconds; 0 = never.
     pub last_event_usec: u64,
+    /// Updates that its backend has for this machine, as it last said; 0 where it has no such notion.
+    pub updates_available: u32,
 }
 
 /// One change of what is observed, from a plugin to the model's writer.
@@ -321,6 +323,10 @@ pub enum Change {
     Container(Name, ContainerFacts),
     /// The container is gone.
     ContainerGone(Name),
+    /// A package is so now. Keyed as the document spells it: `NAME` or `NAME:ARCH`.
+    Package(Name, PackageFacts),
+    /// The package is not mirrored any more.
+    PackageGone(Name),
     /// A declared object is so now.
     Object(Name, ObjectFacts),
     /// The object is not mirrored any more.
@@ -335,6 +341,7 @@ impl Change {
             Self::Unit(name, _) | Self::UnitGone(name) => ResourceId::unit(name.clone()),
             Self::Bridge(name, _) | Self::BridgeGone(name) => ResourceId::bridge(name.clone()),
             Self::Port(name, _) | Self::PortGone(name) => ResourceId::port(name.clone()),
+            Self::Package(name, _) | Self::PackageGone(name) => ResourceId::package(name.clone()),
             Self::Object(name, _) | Self::ObjectGone(name) => ResourceId::object(name.clone()),
             Self::Container(name, _) | Self::ContainerGone(name) | Self::Guest(name, _) | Self::GuestGone(name) => {
                 ResourceId::container(name.clone())

@@ -7,9 +7,11 @@ pub type Name = Arc<str>;
 
 /// The kinds of resource that a document can declare or the tree can show.
 ///
-/// Their order breaks ties in a plan (design: bridges, ports, containers, units, objects).
+/// Their order breaks ties in a plan (design: packages, bridges, ports, containers, units, objects).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// A package of the distribution's.
+    Package,
     /// An Open vSwitch bridge.
     Bridge,
     /// An Open vSwitch port.
@@ -24,12 +26,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order that breaks ties.
-    pub const ALL: [Self; 5] = [Self::Bridge, Self::Port, Self::Container, Self::Unit, Self::Object];
+    pub const ALL: [Self; 6] = [Self::Package, Self::Bridge, Self::Port, Self::Container, Self::Unit, Self::Object];
 
     /// The word that stands for the kind in `after`, in object paths and in `Resource.Kind`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Package => "package",
             Self::Bridge => "bridge",
             Self::Port => "port",
             Self::Container => "container",
@@ -81,6 +84,11 @@ impl ResourceId {
     /// A port.
     pub fn port(name: impl Into<Name>) -> Self {
         Self::new(Kind::Port, name)
+    }
+
+    /// A package, by its name or as `NAME:ARCH`.
+    pub fn package(name: impl Into<Name>) -> Self {
+        Self::new(Kind::Package, name)
     }
 
     /// A container.

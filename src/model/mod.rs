@@ -9,6 +9,7 @@ mod host_side;
 mod id;
 mod machine_link;
 mod object;
+mod package;
 mod publish;
 mod secret;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use host_side::{host_side_names, host_side_of};
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};
 pub use machine_link::machine_link;
 pub use object::{MethodKey, ObjectFacts, PropertyType, TypedValue};
+pub use package::{Offer, Outlook, PackageFacts};
 pub use publish::{Publisher, Reader};
 pub use secret::{REDACTED, holds_secret, is_secret_key, shown};
 pub use snapshot::{

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use super::{
     Backend, BackendStatus, BridgeFacts, ClusterFacts, ContainerFacts, Difference, GuestFacts, Links, Name,
-    ObjectFacts, PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
+    ObjectFacts, PackageFacts, PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
 };
 
 /// `Port.Tag` of a port without one.
@@ -29,6 +29,8 @@ pub struct Observed {
     pub ports: OrdMap<Name, Arc<PortFacts>>,
     /// All containers.
     pub containers: OrdMap<Name, Arc<ContainerFacts>>,
+    /// Declared packages, as the document spells them.
+    pub packages: OrdMap<Name, Arc<PackageFacts>>,
     /// Declared objects of other D-Bus services, by their name in the document.
     pub objects: OrdMap<Name, Arc<ObjectFacts>>,
     /// What a runtime with an API lists, its virtual machines included.
@@ -286,7 +288,7 @@ words! {
         CannotShrink = "CannotShrink",
         /// The template, the container or the volume that it shall be made from is not there.
         SourceMissing = "SourceMissing",
-        /// The storage has not enough room.
+        /// The storage, or the disk, has not enough room.
         NoSpace = "NoSpace",
         /// The storage is not there, or does not take what shall be put on it.
         StorageMissing = "StorageMissing",
@@ -302,6 +304,28 @@ words! {
         NotSupported = "NotSupported",
         /// Two runtimes have a container of that id.
         AmbiguousContainer = "AmbiguousContainer",
+        /// No repository offers a package of that name.
+        PackageNotFound = "PackageNotFound",
+        /// The name is only one that other packages provide.
+        PackageVirtual = "PackageVirtual",
+        /// No repository offers the wanted version.
+        VersionNotAvailable = "VersionNotAvailable",
+        /// The wanted version is older than the installed one, and the entry does not allow that.
+        WouldDowngrade = "WouldDowngrade",
+        /// Packages that the document does not name would be removed too, and the entry does not allow that.
+        WouldRemoveOthers = "WouldRemoveOthers",
+        /// It cannot be there together with what else is, or shall be; or what it needs is not to be had.
+        PackageConflict = "PackageConflict",
+        /// Somebody else works in the package database.
+        WaitingForPackageLock = "WaitingForPackageLock",
+        /// The package manager was interrupted, and must be repaired by hand.
+        PackageDatabaseBroken = "PackageDatabaseBroken",
+        /// The package could not be fetched: no network, a repository that is away or broken.
+        DownloadFailed = "DownloadFailed",
+        /// The origin of the package cannot be verified, and the section does not allow that.
+        UntrustedPackage = "UntrustedPackage",
+        /// The package's own scripts failed, or it could not be unpacked.
+        PackageScriptFailed = "PackageScriptFailed",
         /// Something it waits for failed or is blocked.
         DependencyFailed = "DependencyFailed",
         /// Its backend's section is switched off by the configuration.

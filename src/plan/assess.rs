@@ -10,6 +10,7 @@ use super::{
     guest::assess_guest,
     is_protected,
     object::assess_object,
+    packages::{assess_package, bringers_of_unit},
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -65,9 +66,10 @@ impl Assessment {
 #[must_use]
 pub fn assess(doc: &Desired, id: &ResourceId, observed: &Observed, inventory: &Inventory) -> Assessment {
     match id.kind {
+        Kind::Package => doc.packages.get(&id.name).map(|spec| assess_package(doc, &id.name, spec, observed)),
         Kind::Unit => doc.units.get(&id.name).map(|spec| match inventory.proxmox_unit(&id.name) {
             Some(container) => assess_guest_unit(doc, &id.name, spec, &container, observed),
-            None => assess_unit(&id.name, spec, observed, inventory),
+            None => assess_unit(doc, &id.name, spec, observed, inventory),
         }),
         Kind::Bridge => doc.bridges.contains_key(&id.name).then(|| assess_bridge(doc, &id.name, observed)),
         Kind::Port => doc.ports.get(&id.name).map(|spec| match inventory.proxmox_port(&id.name) {
@@ -174,7 +176,7 @@ fn assess_plugged(doc: &Desired, spec: &PortSpec, container: &Name, index: u8, o
     out
 }
 
-fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
+fn assess_unit(doc: &Desired, name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
     let missing = Arc::new(UnitFacts { load_state: "not-found".to_owned(), ..UnitFacts::default() });
     let facts = observed.units.get(name).unwrap_or(&missing);
     let mut out = Assessment {
@@ -201,7 +203,13 @@ fn assess_unit(name: &Name, spec: &UnitSpec, observed: &Observed, inventory: &In
         block_protected(&mut out, name, facts, inventory);
     }
     if !out.present && (starts || enables || sets) {
-        out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
+        let bringers = bringers_of_unit(doc, spec, observed);
+        if bringers.is_empty() {
+            out.block(Reason::UnitNotFound, format!("systemd knows no unit {name}: install what brings it"));
+        } else {
+            let bringers: Vec<&str> = bringers.iter().map(|package| &**package).collect();
+            out.warnings.push(format!("{name} is not there yet: it is to come with {}", bringers.join(" or ")));
+        }
     }
     if masked && !unmasks && (starts || enables) {
         out.block(Reason::UnitMasked, format!("{name} is masked: say \"masked\": false to have it unmasked"));

@@ -10,9 +10,10 @@ use std::{
 use super::{
     Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
-    graph::{dependencies, order},
+    graph::{Dependencies, dependencies, order},
     guest::guest_actions,
     object::{object_away, parts},
+    packages::{before_reload, bringers_of_unit, package_action},
 };
 use crate::{
     desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
@@ -26,12 +27,13 @@ pub fn backends(doc: &Desired, id: &ResourceId, inventory: &Inventory) -> &'stat
         Kind::Unit => inventory.proxmox_unit(&id.name).is_some(),
         Kind::Port => doc.ports.contains_key(&id.name) && inventory.proxmox_port(&id.name).is_some(),
         Kind::Container => inventory.is_proxmox(&id.name),
-        Kind::Bridge | Kind::Object => false,
+        Kind::Package | Kind::Bridge | Kind::Object => false,
     };
     if proxmox {
         return &["lxc"];
     }
     match id.kind {
+        Kind::Package => &["packagekit"],
         Kind::Unit => &["systemd"],
         Kind::Bridge | Kind::Port => &["ovsdb"],
         Kind::Container if doc.containers.get(&id.name).is_some_and(ContainerSpec::is_on_bridge) => {
@@ -64,33 +66,33 @@ pub fn plan(doc: &Desired, observed: &Observed, inventory: &Inventory, scope: Op
         reload: None,
         file_steps: BTreeMap::new(),
         needs_reload: BTreeSet::new(),
+        packages: BTreeSet::new(),
+        early: true,
+        ends: BTreeMap::new(),
         late_files: BTreeSet::new(),
     };
-    let mut assessed = BTreeMap::new();
-    for id in &ordered {
+    // Packages come first, with what they wait for; then the unit files, which they may bring; then the one reload.
+    let (early, late): (Vec<_>, Vec<_>) = {
+        let first = before_reload(&dependencies);
+        ordered.iter().partition(|id| first.contains(*id))
+    };
+    for id in early {
         let assessment = builder.assess(id);
-        builder.unit_files(id, &assessment);
-        assessed.insert(id, assessment);
+        builder.resource(id, assessment, &dependencies);
+    }
+    builder.early = false;
+    let mut assessed = Vec::with_capacity(late.len());
+    for id in late {
+        let assessment = builder.assess(id);
+        builder.unit_files(id, &assessment, &dependencies);
+        assessed.push((id, assessment));
     }
     builder.add_reload();
     if scope.is_none() {
         builder.templates();
     }
-
-    let mut ends: BTreeMap<&ResourceId, Ends> = BTreeMap::new();
-    for id in &ordered {
-        let mut before = Ends::default();
-        for earlier in dependencies.get(id).into_iter().flatten() {
-            if let Some(end) = ends.get(earlier) {
-                before.steps.extend(&end.steps);
-                before.failed = before.failed.or_else(|| end.failed.clone());
-            }
-        }
-        let end = match assessed.remove(id) {
-            Some(assessment) => builder.resource(id, assessment, &before),
-            None => before,
-        };
-        ends.insert(id, end);
+    for (id, assessment) in assessed {
+        builder.resource(id, assessment, &dependencies);
     }
     for id in &cyclic {
         let why = (Reason::DependencyFailed, format!("{id} waits for itself by way of what it comes after"));
@@ -124,6 +126,12 @@ struct Builder<'a> {
     file_steps: BTreeMap<ResourceId, BTreeSet<StepId>>,
     /// Units that the reload is for.
     needs_reload: BTreeSet<Name>,
+    /// Steps on packages before the reload: they may bring unit files, or take them away.
+    packages: BTreeSet<StepId>,
+    /// The reload is still to come.
+    early: bool,
+    /// What those who come after a resource wait for, of each that was dealt with.
+    ends: BTreeMap<ResourceId, Ends>,
     /// Steps on unit files that no other waits for, and the reload does not come before.
     late_files: BTreeSet<StepId>,
 }
@@ -157,9 +165,20 @@ impl Builder<'_> {
         id
     }
 
-    /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing: the one
-    /// reload of the plan waits for them, and starts that have dependencies of their own wait for the reload.
-    fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment) {
+    /// What a resource waits for, as far as that was dealt with.
+    fn before(&self, id: &ResourceId, dependencies: &Dependencies) -> Ends {
+        let mut before = Ends::default();
+        for end in dependencies.get(id).into_iter().flatten().filter_map(|earlier| self.ends.get(earlier)) {
+            before.steps.extend(&end.steps);
+            before.failed = before.failed.or_else(|| end.failed.clone());
+        }
+        before
+    }
+
+    /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing but the
+    /// packages that bring the unit: the one reload of the plan waits for them, and starts that have dependencies of
+    /// their own wait for the reload.
+    fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment, dependencies: &Dependencies) {
         let Some(spec) = self.doc.units.get(&id.name).filter(|_| id.kind == Kind::Unit) else { return };
         if self.inventory.proxmox_unit(&id.name).is_some() {
             return;
@@ -170,6 +189,18 @@ impl Builder<'_> {
         let unit = self.acting_name(&id.name);
         let part = UnitPart::of(spec, assessment);
         let mut after = BTreeSet::new();
+        let packages = |id: &&ResourceId| id.kind == Kind::Package;
+        for package in dependencies.get(id).into_iter().flatten().filter(packages) {
+            // A package that comes after the reload takes this with it; one that cannot come at all leaves it undone.
+            let Some(ends) = self.ends.get(package).filter(|ends| ends.failed.is_none()) else { return };
+            after.extend(&ends.steps);
+        }
+        if !assessment.present {
+            let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
+            for ends in bringers.filter_map(|package| self.ends.get(&package)) {
+                after.extend(&ends.steps);
+            }
+        }
         if part.files.is_none() {
             let owed = self.inventory.reload_owed && (spec.enabled.is_some() || spec.masked.is_some());
             let stale = owed || self.observed.units.get(&id.name).is_some_and(|facts| facts.need_daemon_reload);
@@ -184,7 +215,7 @@ impl Builder<'_> {
                 id.clone(),
                 Action::Unit(unit.clone(), UnitOp::Stop),
                 changes,
-                BTreeSet::new(),
+                after.clone(),
                 None,
                 assessment.warnings.clone(),
             ));
@@ -200,14 +231,27 @@ impl Builder<'_> {
     }
 
     fn add_reload(&mut self) {
-        let owed = self.inventory.reload_owed && self.observed.is_connected("systemd");
-        if self.needs_reload.is_empty() && !owed {
+        let connected = self.observed.is_connected("systemd");
+        let owed = self.inventory.reload_owed && connected;
+        let packages = connected && !self.packages.is_empty();
+        if self.needs_reload.is_empty() && !owed && !packages {
             return;
         }
         let is_files = |step: &&Step| matches!(step.action, Action::Unit(_, UnitOp::Files { .. }));
-        let after = self.steps.iter().filter(is_files).map(|step| step.id).collect();
-        let subject = Subject::Plugin("systemd");
-        self.reload = Some(self.push(subject, Action::ReloadSystemd, Vec::new(), after, None, Vec::new()));
+        let files = self.steps.iter().filter(is_files).map(|step| step.id);
+        let after = files.chain(self.packages.iter().copied()).collect();
+        let reload = self.push_reload(after);
+        self.reload = Some(reload);
+        for (_, ends) in self.ends.iter_mut().filter(|(id, _)| id.kind == Kind::Package) {
+            // What comes after a package may need what it brought.
+            if !ends.steps.is_disjoint(&self.packages) {
+                ends.steps.insert(reload);
+            }
+        }
+    }
+
+    fn push_reload(&mut self, after: BTreeSet<StepId>) -> StepId {
+        self.push(Subject::Plugin("systemd"), Action::ReloadSystemd, Vec::new(), after, None, Vec::new())
     }
 
     /// The unit's Id where the document names an alias.
@@ -216,7 +260,13 @@ impl Builder<'_> {
         id.map_or_else(|| name.clone(), Name::from)
     }
 
-    fn resource(&mut self, id: &ResourceId, mut assessment: Assessment, before: &Ends) -> Ends {
+    fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
+        let before = self.before(id, dependencies);
+        let ends = self.steps_of(id, assessment, &before);
+        self.ends.insert(id.clone(), ends);
+    }
+
+    fn steps_of(&mut self, id: &ResourceId, mut assessment: Assessment, before: &Ends) -> Ends {
         let own = self.file_steps.remove(id).unwrap_or_default();
         let needs_work = !assessment.differences.is_empty() || assessment.blocked.is_some();
         if !needs_work {
@@ -242,6 +292,7 @@ impl Builder<'_> {
         let mut after = before.steps.clone();
         after.extend(&own);
         let mut steps = match id.kind {
+            Kind::Package => self.package(id, &assessment, after),
             Kind::Unit if self.inventory.proxmox_unit(&id.name).is_some() => self.guest_unit(id, &assessment, after),
             Kind::Port if self.inventory.proxmox_port(&id.name).is_some() => self.plugged_port(id, &assessment, after),
             Kind::Container if self.inventory.is_proxmox(&id.name) => self.guest(id, &assessment, after),
@@ -252,7 +303,7 @@ impl Builder<'_> {
             Kind::Object => self.object(id, after),
         };
         steps.extend(own);
-        if id.kind == Kind::Unit && self.needs_reload.contains(&id.name) {
+        if id.kind == Kind::Unit && self.waits_for_reload(&id.name) {
             steps.extend(self.reload);
         }
         if steps.is_empty() {
@@ -260,6 +311,26 @@ impl Builder<'_> {
             steps.clone_from(&before.steps);
         }
         Ends { steps, failed: None }
+    }
+
+    /// Packages, and what others changed in unit files, before units.
+    fn waits_for_reload(&self, unit: &Name) -> bool {
+        self.needs_reload.contains(unit) || !self.packages.is_empty()
+    }
+
+    fn package(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
+        let Some(spec) = self.doc.packages.get(&id.name) else { return BTreeSet::new() };
+        let action = package_action(self.doc, &id.name, spec, self.observed);
+        let (changes, warnings) = (assessment.differences.clone(), assessment.warnings.clone());
+        let step = self.push(id.clone(), action, changes, after, None, warnings);
+        let mut steps = BTreeSet::from([step]);
+        if self.early {
+            self.packages.insert(step);
+        } else if self.observed.is_connected("systemd") {
+            // It waited for a unit or a container, and so could not be before the one reload.
+            steps.insert(self.push_reload(BTreeSet::from([step])));
+        }
+        steps
     }
 
     fn unit(
@@ -272,10 +343,21 @@ impl Builder<'_> {
         let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
         let unit = self.acting_name(&id.name);
         let part = UnitPart::of(spec, assessment);
-        if self.needs_reload.contains(&id.name) {
+        if self.waits_for_reload(&id.name) {
             after.extend(self.reload);
         }
         let mut steps = BTreeSet::new();
+        if own.is_empty()
+            && let Some(files) = &part.files
+        {
+            // It comes after a package that comes after the reload.
+            let action = Action::Unit(unit.clone(), files.clone());
+            let changes = assessment.changes(&["masked", "enabled"]);
+            let step = self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
+            let reload = self.push_reload(BTreeSet::from([step]));
+            steps.extend([step, reload]);
+            after.extend([step, reload]);
+        }
         let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
             let changes = assessment.changes(fields);
             let action = Action::Unit(unit.clone(), op);
@@ -285,7 +367,8 @@ impl Builder<'_> {
             steps.insert(step);
             step
         };
-        if part.stops && !(part.files.is_some() && spec.masked == Some(true)) {
+        let deferred = own.is_empty() && part.files.is_some();
+        if part.stops && (deferred || !(part.files.is_some() && spec.masked == Some(true))) {
             add(self, UnitOp::Stop, &["active_state"], &after);
         }
         // Properties need a loaded unit: one that is not gets them right after its start.

@@ -6,7 +6,7 @@ use super::compare::{is_enabled, port_health};
 use crate::{
     desired::{
         ActiveState, BondMode, BridgeSpec, ContainerSpec, Document, Ensure, FailMode, Lacp, ObjectSpec, OptionalMap,
-        PortSpec, PropertySpec, UnitSpec, VlanMode, Want, can_say,
+        PackageEnsure, PackageSpec, PortSpec, PropertySpec, UnitSpec, VlanMode, Want, can_say,
     },
     model::{
         BridgeFacts, ContainerFacts, GuestFacts, ObjectFacts, Observed, PortFacts, ResourceId, Runtime, StringMap,
@@ -45,6 +45,16 @@ pub fn export(
                 out.bridges.contains_key(&facts.bridge) && can_say(&ResourceId::port((*name).clone()))
             })
             .map(|(name, facts)| (name.clone(), port(name, facts)))
+            .collect();
+    }
+    if wanted("packagekit") {
+        // What the mirror knows are the packages that the current document names.
+        let steady = observed.packages.iter().filter(|(_, facts)| facts.halfway.is_empty());
+        out.packages = steady
+            .map(|(name, facts)| {
+                let ensure = if facts.is_installed() { PackageEnsure::Installed } else { PackageEnsure::Removed };
+                (name.clone(), PackageSpec { ensure: Some(ensure), ..PackageSpec::default() })
+            })
             .collect();
     }
     if wanted("lxc") {

@@ -173,6 +173,14 @@ pub fn dependents(doc: &Desired) -> BTreeMap<ResourceId, Vec<ResourceId>> {
     for name in doc.bridges.keys() {
         add(ResourceId::port(name.clone()), ResourceId::bridge(name.clone()));
     }
+    if !doc.packages.is_empty() {
+        // Whether a package is there, or to come, decides how a unit stands that it brings.
+        for (name, spec) in &doc.units {
+            for package in spec.common.after.iter().filter(|id| id.kind == Kind::Package) {
+                add(package.clone(), ResourceId::unit(name.clone()));
+            }
+        }
+    }
     out
 }
 

@@ -12,6 +12,9 @@ mod guest_tests;
 #[cfg(test)]
 mod health_tests;
 mod object;
+mod packages;
+#[cfg(test)]
+mod packages_tests;
 mod protected;
 mod step;
 #[cfg(test)]
@@ -24,7 +27,9 @@ pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
+pub use packages::{is_vital_package, package_differs};
 pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
 pub use step::{
-    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
+    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId,
+    TemplateOp, UnitOp,
 };

@@ -1,9 +1,12 @@
 //! What a plan is made of.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    desired::{BridgeSpec, ContainerSpec, PortSpec, TemplateSpec},
+    desired::{BridgeSpec, ContainerSpec, PackageSpec, PortSpec, TemplateSpec},
     model::{Difference, Name, Reason, Subject},
 };
 
@@ -42,14 +45,16 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether what it does could be undone: what ran before a restart does not come back, and a reload of systemd has
-    /// no opposite.
+    /// Whether what it does could be undone: what ran before a restart does not come back, a reload of systemd has no
+    /// opposite, and a package's scripts may do anything, its files go with their changes, and its old version may be
+    /// offered no more.
     #[must_use]
     pub const fn is_reversible(&self) -> bool {
         !matches!(
             self.action,
             Action::Unit(_, UnitOp::Restart)
                 | Action::ReloadSystemd
+                | Action::Package(..)
                 | Action::Object(_, ObjectOp::Create(_) | ObjectOp::Remove(_))
                 | Action::Container(
                     _,
@@ -110,6 +115,8 @@ pub enum Action {
     Bridge(Name, BridgeOp),
     /// By Open vSwitch.
     Port(Name, PortOp),
+    /// By PackageKit.
+    Package(Name, PackageOp),
     /// By the service that the object belongs to.
     Object(Name, ObjectOp),
     /// By the runtime of containers that has an API, as the plugin `lxc`: Proxmox VE or systemd-machined, whichever
@@ -211,6 +218,44 @@ pub enum PortOp {
     Delete,
 }
 
+/// What is done to a package.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PackageOp {
+    /// Install it.
+    Install(Arc<PackageChange>),
+    /// Put a newer version in the place of the one that is there.
+    Update(Arc<PackageChange>),
+    /// Put an older version in the place of the one that is there.
+    Downgrade(Arc<PackageChange>),
+    /// Remove it.
+    Remove(Arc<PackageChange>),
+}
+
+impl PackageOp {
+    /// What it is done with.
+    #[must_use]
+    pub const fn change(&self) -> &Arc<PackageChange> {
+        match self {
+            Self::Install(change) | Self::Update(change) | Self::Downgrade(change) | Self::Remove(change) => change,
+        }
+    }
+}
+
+/// What a package's step is done with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageChange {
+    /// Its entry.
+    pub spec: Arc<PackageSpec>,
+    /// The version that it leads to; empty for a removal.
+    pub version: String,
+    /// PackageKit's id of that version; empty for a removal, which finds what is there.
+    pub id: String,
+    /// Packages whose origin cannot be verified are taken too.
+    pub allow_untrusted: bool,
+    /// Other packages that may be removed with it, or for it.
+    pub may_remove: BTreeSet<Name>,
+}
+
 impl Action {
     /// The plugin that carries it out; `None` for [`Action::Nothing`].
     #[must_use]
@@ -218,6 +263,7 @@ impl Action {
         match self {
             Self::Unit(..) | Self::ReloadSystemd => Some("systemd"),
             Self::Bridge(..) | Self::Port(..) => Some("ovsdb"),
+            Self::Package(..) => Some("packagekit"),
             Self::Object(..) => Some("dbus"),
             Self::Container(..) | Self::Template(..) => Some("lxc"),
             Self::Nothing => None,
@@ -243,6 +289,10 @@ impl Action {
             Self::Port(_, PortOp::Recreate(_)) => "recreate-port",
             Self::Port(_, PortOp::Plug(_)) => "plug-port",
             Self::Port(_, PortOp::Delete) => "delete-port",
+            Self::Package(_, PackageOp::Install(_)) => "install-package",
+            Self::Package(_, PackageOp::Update(_)) => "update-package",
+            Self::Package(_, PackageOp::Downgrade(_)) => "downgrade-package",
+            Self::Package(_, PackageOp::Remove(_)) => "remove-package",
             Self::Object(_, ObjectOp::Create(_)) => "create-object",
             Self::Object(_, ObjectOp::Remove(_)) => "remove-object",
             Self::Object(_, ObjectOp::Set { .. }) => "set-object",

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     desired::{
-        ActiveState, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, PortSpec, UnitSpec, Want, parse,
-        spell,
+        ActiveState, BridgeSpec, Common, ContainerSpec, Document, Ensure, FailMode, PackageEnsure, PackageSpec,
+        PortSpec, UnitSpec, Want, parse, spell,
     },
     model::{
         Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Kind, Name, Observed, PortFacts,
@@ -38,15 +38,16 @@ pub(super) fn inventory() -> Inventory {
 /// The world as the core would show it, containers joined the plain way.
 pub(crate) fn observe(world: &World) -> Observed {
     let mut observed = Observed::default();
-    for plugin in ["systemd", "ovsdb", "lxc"] {
+    for plugin in ["systemd", "ovsdb", "lxc", "packagekit"] {
         let connected =
             Backend { status: BackendStatus::Connected, message: String::new(), version: String::new(), reconnects: 0 };
         observed.backends.insert(plugin, connected);
     }
-    for change in world.systemd([]).into_iter().chain(world.ovsdb()) {
+    for change in world.systemd([]).into_iter().chain(world.ovsdb()).chain(world.packagekit()) {
         match change {
             Change::Unit(name, facts) => drop(observed.units.insert(name, Arc::new(facts))),
             Change::Bridge(name, facts) => drop(observed.bridges.insert(name, Arc::new(facts))),
+            Change::Package(name, facts) => drop(observed.packages.insert(name, Arc::new(facts))),
             Change::Port(name, facts) => drop(observed.ports.insert(name, Arc::new(facts))),
             _ => {}
         }
@@ -94,6 +95,7 @@ const UNITS: [&str; 5] =
 const BRIDGES: [&str; 3] = ["br0", "br1", "br2"];
 const PORTS: [&str; 5] = ["p0", "p1", "p2", "veth100", "veth101"];
 const CONTAINERS: [&str; 2] = ["100", "101"];
+const PACKAGES: [&str; 3] = ["pk0", "pk1", "pk2"];
 
 fn resource() -> impl Strategy<Value = ResourceId> {
     prop_oneof![
@@ -101,6 +103,7 @@ fn resource() -> impl Strategy<Value = ResourceId> {
         proptest::sample::select(&BRIDGES[..]).prop_map(ResourceId::bridge),
         proptest::sample::select(&PORTS[..]).prop_map(ResourceId::port),
         proptest::sample::select(&CONTAINERS[..]).prop_map(ResourceId::container),
+        proptest::sample::select(&PACKAGES[..]).prop_map(ResourceId::package),
     ]
 }
 
@@ -137,6 +140,17 @@ prop_compose! {
             common,
             ..UnitSpec::default()
         }
+    }
+}
+
+prop_compose! {
+    fn package()(
+        ensure in proptest::option::of(proptest::sample::select(vec![
+            PackageEnsure::Installed, PackageEnsure::Removed, PackageEnsure::Latest,
+        ])),
+        common in common(),
+    ) -> PackageSpec {
+        PackageSpec { ensure, common, ..PackageSpec::default() }
     }
 }
 
@@ -201,9 +215,10 @@ prop_compose! {
         bridges in some(&BRIDGES, bridge()),
         ports in some(&PORTS, port()),
         containers in proptest::collection::vec(container(), 0..3),
+        packages in some(&PACKAGES, package()),
     ) -> Document {
         let containers = containers.into_iter().collect();
-        let mut doc = Document { prune, units, bridges, ports, containers, ..Document::default() };
+        let mut doc = Document { prune, units, bridges, ports, containers, packages, ..Document::default() };
         make_consistent(&mut doc);
         doc
     }
@@ -214,16 +229,22 @@ fn make_consistent(doc: &mut Document) {
     let absent: BTreeSet<Name> =
         doc.bridges.iter().filter(|(_, spec)| spec.ensure == Ensure::Absent).map(|(name, _)| name.clone()).collect();
     doc.ports.retain(|_, spec| !absent.contains(&spec.bridge));
-    // Neither what is not named nor a cycle: bridges come first, and among their like the earlier name.
+    // Neither what is not named nor a cycle: packages come first, then bridges, and among their like the earlier name.
     let named: BTreeSet<ResourceId> = doc.resources().collect();
     let keep = |id: ResourceId, common: &mut Common| {
-        let first = |before: &ResourceId| before.kind == Kind::Bridge && id.kind != Kind::Bridge;
+        let rank = |kind: Kind| match kind {
+            Kind::Package => 0,
+            Kind::Bridge => 1,
+            _ => 2,
+        };
+        let first = |before: &ResourceId| rank(before.kind) < rank(id.kind);
         let like = |before: &ResourceId| before.kind == id.kind && before.name < id.name;
         common.after.retain(|before| named.contains(before) && (first(before) || like(before)));
     };
     doc.units.iter_mut().for_each(|(name, spec)| keep(ResourceId::unit(name.clone()), &mut spec.common));
     doc.bridges.iter_mut().for_each(|(name, spec)| keep(ResourceId::bridge(name.clone()), &mut spec.common));
     doc.ports.iter_mut().for_each(|(name, spec)| keep(ResourceId::port(name.clone()), &mut spec.common));
+    doc.packages.iter_mut().for_each(|(name, spec)| keep(ResourceId::package(name.clone()), &mut spec.common));
     doc.containers.iter_mut().for_each(|(name, spec)| keep(ResourceId::container(name.clone()), &mut spec.common));
     for (id, spec) in &mut doc.containers {
         if spec.bridge.as_ref().is_some_and(|bridge| absent.contains(bridge)) {
@@ -252,8 +273,13 @@ prop_compose! {
         ports in proptest::collection::vec((proptest::sample::select(&PORTS[..]), proptest::sample::select(&BRIDGES[..]), any::<bool>(), any::<bool>()), 0..5),
         foreign in any::<bool>(),
         hook in any::<bool>(),
+        packages in proptest::collection::vec((proptest::sample::select(&PACKAGES[..]), proptest::sample::select(vec!["", "1", "2"])), 0..4),
     ) -> World {
         let mut world = World::new(MACHINE);
+        for (name, installed) in packages {
+            world.add_package(name, installed);
+        }
+        world.brings.insert("pk1".into(), "b.service".into());
         for (name, state, active) in units {
             let state = ["enabled", "disabled", "static", "masked"][state];
             world.add_unit(name, state, if active && state != "masked" { "active" } else { "inactive" });

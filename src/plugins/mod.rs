@@ -5,6 +5,7 @@ pub mod dbus;
 pub mod lxc;
 pub mod machined;
 pub mod ovsdb;
+pub mod packagekit;
 pub mod proxmox;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -16,19 +17,23 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    desired::{ContainerSpec, ObjectSpec, TemplateSpec},
+    desired::{ContainerSpec, ObjectSpec, PackageSettings, PackageSpec, TemplateSpec},
     model::{Backend, Change, JobId, Name, Reason, StepState},
     plan::{Step, StepId},
 };
 
 /// What must be mirrored although nobody would know it by itself: declared units, with the properties declared for
-/// each. (Container units, bridges and ports are mirrored always.)
+/// each, and declared packages. (Container units, bridges and ports are mirrored always.)
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interest {
     /// Unit to its declared properties.
     pub units: BTreeMap<Name, Vec<String>>,
     /// Every unit whose file has an `[Install]` section; only for [`Plugin::look`].
     pub installable: bool,
+    /// Declared packages, as the document spells them: what must be known of each depends on what it shall be.
+    pub packages: BTreeMap<Name, PackageSpec>,
+    /// What the document says of all of them.
+    pub package_settings: PackageSettings,
     /// Declared objects of other D-Bus services.
     pub objects: BTreeMap<Name, Arc<ObjectSpec>>,
     /// Declared containers, whose configuration the runtime's plugin mirrors, with what the document says of them: what
@@ -60,6 +65,8 @@ pub enum PluginEvent {
     Backend(Backend),
     /// systemd is reloading or shutting down (`true`), or is through with it: meanwhile nothing is drift.
     Busy(bool),
+    /// So many updates the backend has for this machine.
+    Updates(u32),
     /// News of a step.
     Step {
         /// Of that job.
@@ -68,7 +75,7 @@ pub enum PluginEvent {
         step: StepId,
         /// Where it stands.
         state: StepState,
-        /// Why it failed; [`Reason::None`] otherwise.
+        /// Why it failed, or what it waits for while it runs; [`Reason::None`] otherwise.
         reason: Reason,
         /// For people.
         message: String,
@@ -153,6 +160,13 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     /// Reads the facts of what the interest names, once, and mirrors nothing more than before. Every plugin is asked:
     /// one that the interest does not concern answers at once.
     fn look(&self, interest: Interest) -> BoxFuture<'static, Result<Vec<Change>, PluginError>>;
+
+    /// Brings what planning must know of the interest up to date where no event does so, before a job plans: what
+    /// repositories offer, and what changes would bring with them. Answers once the model was sent it; where it cannot
+    /// be had, the facts say so.
+    fn prepare(&self, _interest: Interest) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// What another backend told hints that these containers are not any more as this plugin last saw them. A plugin
     /// that is told of changes by its own backend needs no hints.

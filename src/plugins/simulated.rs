@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    desired::{BridgeSpec, Ensure, OptionalMap, PortSpec, Want},
+    desired::{BridgeSpec, Ensure, OptionalMap, PackageEnsure, PortSpec, Want},
     model::{
-        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, PortFacts, Reason, StepState, StringMap, UnitFacts,
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, Offer, PackageFacts, PortFacts, Reason, StepState,
+        StringMap, UnitFacts,
     },
-    plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PortOp, Step, UnitOp},
+    plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PackageOp, PortOp, Step, UnitOp},
 };
 
 /// How a step went.
@@ -42,6 +43,9 @@ pub(crate) struct World {
     pub(crate) broken_units: BTreeSet<Name>,
     /// Unit to the port (and bridge) that its start plugs in, as a container's hook does.
     pub(crate) hooks: BTreeMap<Name, (Name, Name)>,
+    pub(crate) packages: BTreeMap<Name, PackageFacts>,
+    /// Package to the unit whose file it brings.
+    pub(crate) brings: BTreeMap<Name, Name>,
     /// Everything refuses with a passing fault.
     pub(crate) away: bool,
     /// ovs-vswitchd hangs: what is written to its database is not seen to be applied.
@@ -98,6 +102,37 @@ impl World {
         }
     }
 
+    /// A package that is offered in version 2, and installed in that version or not at all.
+    pub(crate) fn add_package(&mut self, name: &str, installed: &str) {
+        let facts = PackageFacts {
+            installed: installed.to_owned(),
+            candidate: "2".to_owned(),
+            update_available: installed == "1",
+            offer: Offer::Version { version: "2".to_owned(), id: format!("{name};2;all;"), downgrade: false },
+            ..PackageFacts::default()
+        };
+        self.packages.insert(name.into(), facts);
+    }
+
+    /// What packagekit's plugin mirrors of it.
+    pub(crate) fn packagekit(&self) -> Vec<Change> {
+        self.packages.iter().map(|(name, facts)| Change::Package(name.clone(), facts.clone())).collect()
+    }
+
+    fn package(&mut self, name: &Name, op: &PackageOp) -> Outcome {
+        let Some(package) = self.packages.get_mut(name) else { return Outcome::failed(Reason::PackageNotFound, false) };
+        if op.change().spec.ensure == Some(PackageEnsure::Removed) {
+            package.installed.clear();
+        } else {
+            "2".clone_into(&mut package.installed);
+            package.update_available = false;
+            if let Some(unit) = self.brings.get(name).cloned().filter(|unit| !self.units.contains_key(unit)) {
+                self.add_unit(&unit, "disabled", "inactive");
+            }
+        }
+        Outcome::done(true)
+    }
+
     fn new_port(&mut self, bridge: &str, name: &str, kind: &str) -> PortFacts {
         PortFacts {
             uuid: self.uuid(),
@@ -148,6 +183,7 @@ impl World {
             }
             Action::Bridge(name, op) => self.bridge(name, op),
             Action::Port(name, op) => self.port(name, op),
+            Action::Package(name, op) => self.package(name, op),
             Action::Object(name, op) => self.object(name, op),
             _ => Outcome::failed(Reason::Internal, false),
         };

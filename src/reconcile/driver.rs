@@ -40,6 +40,8 @@ pub(super) enum Input {
     JobNumbers { first: JobId, end: JobId },
     /// Plugins mirror what that generation needs.
     Watched(u64),
+    /// Plugins have brought up to date what planning that job needs.
+    Prepared(JobId),
     /// A job's plan.
     Planned(JobId, Arc<Plan>),
     /// A plugin has answered for all it was given at once.
@@ -233,6 +235,7 @@ impl Driver {
             Input::FileStatus(status, message) => self.core.state_file(status, message),
             Input::JobNumbers { first, end } => self.core.job_numbers(first, end),
             Input::Watched(generation) => self.core.watched(generation, now()),
+            Input::Prepared(job) => self.core.prepared(job, now()),
             Input::Planned(job, plan) => self.core.planned(job, &plan, now()),
             Input::Applied(job) => self.core.applied(job, now()),
             Input::Ping(reply) => self.answer(reply, ()),
@@ -293,9 +296,9 @@ impl Driver {
 
     fn export(&self, plugins: Vec<String>, all_units: bool, reply: oneshot::Sender<Result<String, CoreError>>) {
         if let Some(unknown) =
-            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "dbus"))
+            plugins.iter().find(|name| !matches!(name.as_str(), "systemd" | "ovsdb" | "lxc" | "packagekit" | "dbus"))
         {
-            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc and dbus");
+            let error = format!("there is no plugin {unknown:?}: there are systemd, ovsdb, lxc, packagekit and dbus");
             drop(reply.send(Err(CoreError::NotFound(error))));
             return;
         }
@@ -343,6 +346,15 @@ impl Driver {
                             }
                         }
                         inputs.send(Input::Watched(generation));
+                    });
+                }
+                Effect::Prepare { job, interest } => {
+                    let prepares: Vec<_> =
+                        self.plugins.values().map(|plugin| plugin.prepare(interest.clone())).collect();
+                    let inputs = self.inputs.clone();
+                    tokio::spawn(async move {
+                        futures::future::join_all(prepares).await;
+                        inputs.send(Input::Prepared(job));
                     });
                 }
                 Effect::Plan { job, desired, scope, caller, fresh } => {
@@ -423,6 +435,7 @@ fn overlay(observed: &mut Observed, changes: Vec<Change>) -> Vec<Name> {
                 names.push(name);
             }
             Change::Object(name, facts) => drop(observed.objects.insert(name, Arc::new(facts))),
+            Change::Package(name, facts) => drop(observed.packages.insert(name, Arc::new(facts))),
             Change::Guest(id, facts) => drop(observed.guests.insert(id, Arc::new(facts))),
             Change::GuestGone(id) => drop(observed.guests.remove(&id)),
             Change::Cluster(facts) => observed.cluster = facts,

@@ -26,7 +26,7 @@ async fn what_is_not_there_is_named() {
     for (path, interface, member, error, named) in [
         ("/org/opdbus/port/nope", PROPERTIES, "Introspect", "UnknownObject", "/org/opdbus/port/nope"),
         ("/org/opdbus/job/8", INTROSPECTABLE, "Introspect", "UnknownObject", "/org/opdbus/job/8"),
-        ("/org/opdbus/package", INTROSPECTABLE, "Introspect", "UnknownObject", "/org/opdbus/package"),
+        ("/org/opdbus/nothing", INTROSPECTABLE, "Introspect", "UnknownObject", "/org/opdbus/nothing"),
         ("/com", "", "Introspect", "UnknownObject", "/com"),
         (STATE, "org.opdbus.Job", "Wait", "UnknownInterface", "org.opdbus.Job"),
         (PORT, "org.opdbus.Container", "Start", "UnknownInterface", "org.opdbus.Container"),

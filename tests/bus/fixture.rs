@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use op_dbus::model::{
     BackendStatus, BridgeFacts, ContainerFacts, Difference, DriftPolicy, GuestFacts, GuestSettings, InterfaceFacts,
-    JobResult, JobState, Name, ObjectFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus, StateSource,
-    Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
+    JobResult, JobState, Name, ObjectFacts, PackageFacts, PortFacts, Reason, ResourceId, Snapshot, StateFileStatus,
+    StateSource, Status, StepFacts, StepState, StringMap, Subject, TypedValue, UnitFacts, Value,
 };
 
 use crate::hub::{Builder as _, job, plugin, unmanaged};
@@ -14,12 +14,13 @@ pub const UNIT: &str = "/org/opdbus/unit/nginx_2eservice";
 pub const BRIDGE: &str = "/org/opdbus/bridge/ovsbr0";
 pub const PORT: &str = "/org/opdbus/port/veth100";
 pub const CONTAINER: &str = "/org/opdbus/container/_3100";
+pub const PACKAGE: &str = "/org/opdbus/package/nginx";
 pub const OBJECT: &str = "/org/opdbus/object/clock";
 pub const JOB: &str = "/org/opdbus/job/7";
 pub const PLUGIN: &str = "/org/opdbus/plugin/ovsdb";
 
 /// Where each interface can be looked at.
-pub const SHOWN_AT: [(&str, &str); 9] = [
+pub const SHOWN_AT: [(&str, &str); 10] = [
     ("org.opdbus.State", "/org/opdbus/state"),
     ("org.opdbus.Job", JOB),
     ("org.opdbus.Plugin", PLUGIN),
@@ -28,6 +29,7 @@ pub const SHOWN_AT: [(&str, &str); 9] = [
     ("org.opdbus.Bridge", BRIDGE),
     ("org.opdbus.Port", PORT),
     ("org.opdbus.Container", CONTAINER),
+    ("org.opdbus.Package", PACKAGE),
     ("org.opdbus.Object", OBJECT),
 ];
 
@@ -41,6 +43,7 @@ fn map<const N: usize>(pairs: [(&str, &str); N]) -> StringMap {
 
 pub fn before() -> Snapshot {
     let mut snapshot = Snapshot::default();
+    snapshot.add_package("nginx", PackageFacts::default());
     snapshot.add_unit("nginx.service", UnitFacts { description: "a server".to_owned(), ..UnitFacts::default() });
     snapshot.add_bridge("ovsbr0", BridgeFacts::default());
     snapshot.add_port("veth100", PortFacts { bridge: "ovsbr0".into(), ..PortFacts::default() });
@@ -53,6 +56,19 @@ pub fn before() -> Snapshot {
 
 pub fn after() -> Snapshot {
     let mut snapshot = before();
+    snapshot.add_package(
+        "nginx",
+        PackageFacts {
+            arch: "amd64".to_owned(),
+            installed: "1.22.1-9".to_owned(),
+            candidate: "1.24.0-1".to_owned(),
+            update_available: true,
+            repository: "debian".to_owned(),
+            summary: "a server".to_owned(),
+            restart: "application",
+            ..PackageFacts::default()
+        },
+    );
     snapshot.add_unit(
         "nginx.service",
         UnitFacts {
@@ -192,6 +208,7 @@ pub fn after() -> Snapshot {
     backend.backend.reconnects = 1;
     backend.resources = 4;
     backend.last_event_usec = 11;
+    backend.updates_available = 3;
     snapshot.plugins.insert("ovsdb", Arc::new(backend));
 
     let state = Arc::make_mut(&mut snapshot.state);

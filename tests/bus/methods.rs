@@ -421,7 +421,7 @@ async fn resources_are_listed_by_filter() {
 
     for (filter, after, named) in [
         (word("colour", "red"), "", "known: kind, status, managed, name-prefix"),
-        (word("kind", "package"), "", "there are: bridge, port, container, unit"),
+        (word("kind", "vm"), "", "there are: package, bridge, port, container, unit, object"),
         (word("status", "fine"), "", "in-sync"),
         (word("managed", "yes"), "", "of type b, not s"),
         (none(), "/org/opdbus/state", "/org/opdbus/state"),

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt as _;
 use op_dbus::model::{
-    BridgeFacts, ContainerFacts, JobState, Kind, Name, ObjectFacts, ResourceId, Snapshot, StepFacts, StepState,
-    Subject, TypedValue, UnitFacts,
+    BridgeFacts, ContainerFacts, JobState, Kind, Name, ObjectFacts, PackageFacts, ResourceId, Snapshot, StepFacts,
+    StepState, Subject, TypedValue, UnitFacts,
 };
 use proptest::prelude::*;
 use zbus::{Message, OwnedVariant, message::Flags};
@@ -75,6 +75,10 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
                     facts.tag = Some(u16::from(*value));
                     snapshot.add_port(&name, facts);
                 }
+                Kind::Package => {
+                    let installed = value.to_string();
+                    snapshot.add_package(&name, PackageFacts { installed, ..PackageFacts::default() });
+                }
                 Kind::Container => {
                     let stale_ports = (0..*value).map(self::name).collect();
                     snapshot.add_container(&name, ContainerFacts { stale_ports, ..ContainerFacts::default() });
@@ -94,6 +98,7 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
         Change::Forget(kind, number) => {
             let (name, observed) = (name(*number), &mut snapshot.observed);
             match kind {
+                Kind::Package => drop(observed.packages.remove(&name)),
                 Kind::Unit => drop(observed.units.remove(&name)),
                 Kind::Bridge => drop(observed.bridges.remove(&name)),
                 Kind::Port => drop(observed.ports.remove(&name)),

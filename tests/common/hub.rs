@@ -9,8 +9,8 @@ use op_dbus::{
     desired::Document,
     model::{
         Backend, BackendStatus, BridgeFacts, ContainerFacts, DriftPolicy, InterfaceFacts, JobFacts, JobKind, JobState,
-        ObjectFacts, PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot, Status, Subject,
-        UnitFacts,
+        ObjectFacts, PackageFacts, PluginFacts, PortFacts, Publisher, Reason, ResourceFacts, ResourceId, Snapshot,
+        Status, Subject, UnitFacts,
     },
     reconcile::{Command, CoreError, Fault, Hub, Notice},
 };
@@ -252,6 +252,7 @@ pub fn plugin() -> PluginFacts {
         },
         resources: 0,
         last_event_usec: 0,
+        updates_available: 0,
     }
 }
 
@@ -260,6 +261,7 @@ pub trait Builder {
     fn add_port(&mut self, name: &str, facts: PortFacts);
     fn add_bridge(&mut self, name: &str, facts: BridgeFacts);
     fn add_unit(&mut self, name: &str, facts: UnitFacts);
+    fn add_package(&mut self, name: &str, facts: PackageFacts);
     fn add_container(&mut self, id: &str, facts: ContainerFacts);
     fn add_object(&mut self, name: &str, facts: ObjectFacts);
     fn add(&mut self, id: ResourceId);
@@ -274,6 +276,11 @@ impl Builder for Snapshot {
     fn add_bridge(&mut self, name: &str, facts: BridgeFacts) {
         self.observed.bridges.insert(name.into(), Arc::new(facts));
         self.add(ResourceId::bridge(name));
+    }
+
+    fn add_package(&mut self, name: &str, facts: PackageFacts) {
+        self.observed.packages.insert(name.into(), Arc::new(facts));
+        self.add(ResourceId::package(name));
     }
 
     fn add_unit(&mut self, name: &str, facts: UnitFacts) {

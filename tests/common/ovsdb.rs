@@ -261,7 +261,9 @@ impl Watched {
                     assert_eq!(self.ended.insert(step, ended), None, "step {step} ended twice");
                 }
             }
-            PluginEvent::Busy(_) | PluginEvent::Progress { .. } => panic!("Open vSwitch says none of this"),
+            PluginEvent::Busy(_) | PluginEvent::Updates(_) | PluginEvent::Progress { .. } => {
+                panic!("Open vSwitch says none of this")
+            }
         }
     }
 

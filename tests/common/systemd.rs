@@ -132,6 +132,7 @@ impl Watched {
                 self.busy = busy;
             }
             PluginEvent::Progress { .. } => panic!("systemd tells no progress"),
+            PluginEvent::Updates(_) => panic!("systemd has no updates"),
             PluginEvent::Step { step, state, reason, message, retry, wrote, .. } => {
                 self.told.push(format!("step {step} {state}"));
                 self.states.entry(step).or_default().push(state);

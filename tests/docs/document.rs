@@ -32,6 +32,7 @@ fn link(definition: &str) -> String {
         "Systemd" | "Unit" => "units",
         "Ovsdb" | "Bridge" => "bridges",
         "Port" => "ports",
+        "Packagekit" | "Package" => "packages",
         "Lxc" | "Container" | "ContainerSource" | "Network" | "Mount" | "Features" | "Startup" | "Template" => {
             "containers"
         }
@@ -43,6 +44,7 @@ fn link(definition: &str) -> String {
         "Systemd" => "units",
         "Ovsdb" => "bridges",
         "Lxc" => "containers",
+        "Packagekit" => "packages",
         "Dbus" => "objects",
         "ContainerSource" => "source",
         other => &other.to_lowercase(),

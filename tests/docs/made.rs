@@ -28,6 +28,8 @@ const MADE: &[(&str, &str, Maker)] = &[
     ("docs/document.md", "fields of Port", || document::fields("Port")),
     ("docs/document.md", "fields of Lxc", || document::fields("Lxc")),
     ("docs/document.md", "fields of Container", || document::fields("Container")),
+    ("docs/document.md", "fields of Packagekit", || document::fields("Packagekit")),
+    ("docs/document.md", "fields of Package", || document::fields("Package")),
     ("docs/document.md", "fields of ContainerSource", || document::fields("ContainerSource")),
     ("docs/document.md", "fields of Network", || document::fields("Network")),
     ("docs/document.md", "fields of Mount", || document::fields("Mount")),

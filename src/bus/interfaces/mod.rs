@@ -5,6 +5,7 @@ mod bridge;
 mod container;
 mod job;
 mod object;
+mod package;
 mod plugin;
 mod port;
 mod resource;
@@ -17,8 +18,8 @@ use std::sync::LazyLock;
 
 use super::{introspect, path::Node, value::Prop};
 use crate::model::{
-    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, ObjectFacts, PluginFacts, PortFacts, ResourceFacts, ResourceId,
-    Snapshot, StateFacts, UnitFacts,
+    BridgeFacts, ContainerFacts, JobFacts, JobId, Kind, ObjectFacts, PackageFacts, PluginFacts, PortFacts,
+    ResourceFacts, ResourceId, Snapshot, StateFacts, UnitFacts,
 };
 
 /// `EmitsChangedSignal` of a property.
@@ -116,6 +117,8 @@ pub(crate) enum Face<'a> {
     Port(port::PortView<'a>),
     /// `org.opdbus.Container`.
     Container(ContainerView<'a>),
+    /// `org.opdbus.Package`.
+    Package(package::PackageView<'a>),
     /// `org.opdbus.Object`.
     Object(object::ObjectView<'a>),
 }
@@ -132,6 +135,7 @@ impl<'a> Face<'a> {
             Self::Bridge(_) => &bridge::INTERFACE,
             Self::Port(_) => &port::INTERFACE,
             Self::Container(_) => &container::INTERFACE,
+            Self::Package(_) => &package::INTERFACE,
             Self::Object(_) => &object::INTERFACE,
         }
     }
@@ -147,6 +151,7 @@ impl<'a> Face<'a> {
             Self::Bridge(view) => bridge::values(view),
             Self::Port(view) => port::values(view),
             Self::Container(view) => container::values(view),
+            Self::Package(view) => package::values(view),
             Self::Object(view) => object::values(view),
         }
     }
@@ -198,6 +203,10 @@ impl<'a> Object<'a> {
             Kind::Unit => {
                 Face::Unit(unit::UnitView { name, facts: observed.units.get(name).map_or(&UNSEEN.unit, |facts| facts) })
             }
+            Kind::Package => Face::Package(package::PackageView {
+                id: name,
+                facts: observed.packages.get(name).map_or(&UNSEEN.package, |facts| facts),
+            }),
             Kind::Bridge => Face::Bridge(bridge::BridgeView {
                 name,
                 facts: observed.bridges.get(name).map_or(&UNSEEN.bridge, |facts| facts),
@@ -238,6 +247,7 @@ struct Unseen {
     bridge: BridgeFacts,
     port: PortFacts,
     container: ContainerFacts,
+    package: PackageFacts,
     object: ObjectFacts,
     names: std::collections::BTreeSet<crate::model::Name>,
 }

@@ -22,6 +22,7 @@ interface! {
         "BackendVersion" True => Prop::Text(&plugin.facts.backend.version),
         "Resources" True => Prop::U32(plugin.facts.resources),
         "Reconnects" True => Prop::U32(plugin.facts.backend.reconnects),
+        "UpdatesAvailable" True => Prop::U32(plugin.facts.updates_available),
         "LastEventUSec" False => Prop::U64(plugin.facts.last_event_usec),
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
     ports(decoded, faults);
     interfaces(decoded, faults);
     containers(decoded, rules, faults);
+    packages(decoded, faults);
     container::together(decoded, faults);
     if rules.proxmox {
         proxmox::document(decoded, faults);
@@ -105,6 +106,7 @@ pub(super) fn document(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
 /// Calls with the place of a resource's entry.
 fn at_entry<R>(decoded: &Decoded, kind: Kind, name: &Name, call: impl FnOnce(&At<'_>) -> R) -> R {
     match kind {
+        Kind::Package => call(&At::ROOT.key("packagekit").key("packages").key(name)),
         Kind::Unit => call(&At::ROOT.key("systemd").key("units").key(name)),
         Kind::Bridge => call(&At::ROOT.key("ovsdb").key("bridges").key(name)),
         Kind::Port => {
@@ -250,6 +252,22 @@ fn containers(decoded: &Decoded, rules: &Rules, faults: &mut Faults) {
                     });
                 }
             }
+        }
+    }
+}
+
+/// No two entries are one package.
+fn packages(decoded: &Decoded, faults: &mut Faults) {
+    let document = &decoded.document;
+    for (name, spec) in &document.packages {
+        let Some(arch) = &spec.arch else { continue };
+        let other = format!("{name}:{arch}");
+        if document.packages.contains_key(other.as_str()) {
+            at_entry(decoded, Kind::Package, name, |at| {
+                faults.add(&at.key("arch"), code::CONTRADICTION, || {
+                    format!("{} is declared already: keep one entry", quoted(&other))
+                });
+            });
         }
     }
 }

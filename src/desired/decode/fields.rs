@@ -83,15 +83,6 @@ impl<'n, 't, 'a> Fields<'n, 't, 'a> {
         self.pairs.iter().any(|(key, _)| key == name)
     }
 
-    /// Refuses sections that belong to plugins of later versions.
-    pub(super) fn unsupported(&mut self, name: &'static str, plugin: &str) {
-        if self.node(name).is_some() {
-            self.faults.add(&self.at.key(name), code::UNSUPPORTED_SECTION, || {
-                format!("this version of op-dbus has no plugin for {plugin}: take the section {name} away")
-            });
-        }
-    }
-
     /// Reports keys that stand twice and keys that nobody asked for.
     pub(super) fn close(self) {
         let Self { pairs, at, faults, asked } = self;

@@ -5,6 +5,7 @@ mod dbus;
 mod fields;
 mod lxc;
 mod ovsdb;
+mod packagekit;
 mod systemd;
 mod value;
 
@@ -71,7 +72,7 @@ pub(super) fn document(node: &Node<'_>, faults: &mut Faults) -> Decoded {
     fields.read("systemd", |node, at, faults| systemd::section(node, at, faults, &mut decoded));
     fields.read("ovsdb", |node, at, faults| ovsdb::section(node, at, faults, &mut decoded));
     fields.read("lxc", |node, at, faults| lxc::section(node, at, faults, &mut decoded));
-    fields.unsupported("packagekit", "packages");
+    fields.read("packagekit", |node, at, faults| packagekit::section(node, at, faults, &mut decoded));
     fields.read("dbus", |node, at, faults| dbus::section(node, at, faults, &mut decoded));
     fields.close();
     decoded
@@ -102,19 +103,11 @@ fn resource(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Resourc
     let given = text(node, at, faults)?;
     let id = given.parse().ok();
     if id.is_none() {
-        let kind = given.split_once(':').map(|(kind, _)| kind);
-        if let Some(kind @ "package") = kind {
-            faults.add(at, code::UNSUPPORTED_SECTION, || {
-                format!("this version of op-dbus has no plugin for resources of kind {kind}: take it away")
-            });
-        } else {
-            faults.add(at, code::BAD_NAME, || {
-                let given = quoted(given);
-                format!(
-                    "{given} names no resource: write unit:NAME, bridge:NAME, port:NAME, container:ID or object:NAME"
-                )
-            });
-        }
+        faults.add(at, code::BAD_NAME, || {
+            let given = quoted(given);
+            let kinds = "unit:NAME, bridge:NAME, port:NAME, container:ID, package:NAME or object:NAME";
+            format!("{given} names no resource: write {kinds}")
+        });
     }
     id
 }

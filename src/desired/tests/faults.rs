@@ -48,7 +48,6 @@ fn structure() {
         Case(json!({"prune": 1}), &[("/prune", code::WRONG_TYPE, "must be true or false, but is a number")]),
         Case(json!({"systmd": {}}), &[("/systmd", code::UNKNOWN_FIELD, "did you mean systemd?")]),
         Case(json!({"$schema": ""}), &[("/$schema", code::UNKNOWN_FIELD, "there are version, drift, prune")]),
-        Case(json!({"packagekit": {}}), &[("/packagekit", code::UNSUPPORTED_SECTION, "no plugin for packages")]),
         Case(json!({"dbus": {"objects": []}}), &[("/dbus/objects", code::WRONG_TYPE, "must be an object")]),
         Case(json!({"systemd": null}), &[("/systemd", code::WRONG_TYPE, "leave it out")]),
         Case(json!({"systemd": {"unit": {}}}), &[("/systemd/unit", code::UNKNOWN_FIELD, "did you mean units?")]),
@@ -106,6 +105,63 @@ fn units() {
     let found = faults(&unit(&long, &json!({})).to_string());
     assert_eq!((found[0].code, found[0].pointer.len()), (code::BAD_NAME, "/systemd/units/".len() + 300));
     assert!(found[0].message.contains("255 bytes") && found[0].message.len() < 200, "{}", found[0].message);
+}
+
+fn package(fields: &Value) -> Value {
+    json!({"packagekit": {"packages": {"nginx": fields}}})
+}
+
+#[test]
+fn packages() {
+    const AT: &str = "/packagekit/packages/nginx";
+    check(&[
+        Case(package(&json!([])), &[(AT, code::WRONG_TYPE, "must be an object")]),
+        Case(
+            package(&json!({"ensure": "present", "versoin": "1"})),
+            &[
+                ("/packagekit/packages/nginx/ensure", code::OUT_OF_RANGE, "\"installed\", \"removed\", \"latest\""),
+                ("/packagekit/packages/nginx/versoin", code::UNKNOWN_FIELD, "did you mean version?"),
+            ],
+        ),
+        Case(
+            package(&json!({"ensure": "installed", "version": 1})),
+            &[("/packagekit/packages/nginx/version", code::WRONG_TYPE, "put it in quotes")],
+        ),
+        Case(
+            package(&json!({"ensure": "installed", "version": "1 or 2"})),
+            &[("/packagekit/packages/nginx/version", code::BAD_NAME, "is no version")],
+        ),
+        Case(
+            package(&json!({"ensure": "latest", "version": "1.0"})),
+            &[("/packagekit/packages/nginx/version", code::CONTRADICTION, "say \"ensure\": \"installed\"")],
+        ),
+        Case(
+            package(&json!({"allow_downgrade": true, "allow_remove_others": true})),
+            &[
+                ("/packagekit/packages/nginx/allow_downgrade", code::CONTRADICTION, "say which version"),
+                ("/packagekit/packages/nginx/allow_remove_others", code::CONTRADICTION, "say ensure"),
+            ],
+        ),
+        Case(
+            json!({"packagekit": {"packages": {"a;b": {}, "-a": {}, "a:b": {"arch": "b"}}}}),
+            &[
+                ("/packagekit/packages/a;b", code::BAD_NAME, "no package's name"),
+                ("/packagekit/packages/-a", code::BAD_NAME, "no package's name"),
+                ("/packagekit/packages/a:b/arch", code::CONTRADICTION, "take arch away"),
+            ],
+        ),
+        Case(
+            json!({"packagekit": {"packages": {"a:b": {}, "a": {"arch": "b"}}}}),
+            &[("/packagekit/packages/a/arch", code::CONTRADICTION, "\"a:b\" is declared already")],
+        ),
+        Case(
+            json!({"packagekit": {"refresh": "often", "pakages": {}}}),
+            &[
+                ("/packagekit/refresh", code::OUT_OF_RANGE, "\"before-apply\""),
+                ("/packagekit/pakages", code::UNKNOWN_FIELD, "did you mean packages?"),
+            ],
+        ),
+    ]);
 }
 
 #[test]
@@ -433,14 +489,14 @@ fn what_after_names() {
     };
     check(&[
         Case(
-            after(json!(["package:nginx", "nonsense", "vm:1", "unit:", 5, "unit:lxc@1.service", "unit:lxc@1.service"])),
+            after(json!(["object:nginx", "nonsense", "vm:1", "unit:", 5, "unit:lxc@1.service", "unit:lxc@1.service"])),
             &[
-                ("/systemd/units/a.service/after/0", code::UNSUPPORTED_SECTION, "kind package"),
                 ("/systemd/units/a.service/after/1", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/2", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/3", code::BAD_NAME, "write unit:NAME"),
                 ("/systemd/units/a.service/after/4", code::WRONG_TYPE, "must be a text"),
                 ("/systemd/units/a.service/after/6", code::DUPLICATE_KEY, "twice"),
+                ("/systemd/units/a.service/after/0", code::UNKNOWN_RESOURCE, "object:nginx"),
             ],
         ),
         Case(after(Value::Null), &[("/systemd/units/a.service/after", code::WRONG_TYPE, "must be a list")]),

@@ -192,6 +192,9 @@ fn anything() -> impl Strategy<Value = Value> {
         "nul\0",
         "abcdefghijklmnop",
         "CPUWeight",
+        "installed",
+        "1.*",
+        "12h",
         "timezone",
         "/a",
         "a.b",
@@ -260,6 +263,10 @@ fn key() -> impl Strategy<Value = String> {
         "datapath_type",
         "allow_protected",
         "nul\0",
+        "refresh",
+        "packages",
+        "nginx:amd64",
+        "arch",
         "exclusive",
         "external_ids",
         "dbus",
@@ -361,6 +368,9 @@ fn each_field_alone() {
             {"id": "102", "from": {"clone": "101", "full": true}}],
          "templates": [{"name": "a.tar.zst", "storage": "local", "url": "https://a/b", "checksum": ("sha256:".to_owned() + &"a".repeat(64))},
                        {"name": "b.tar.zst", "appliance": "c.tar.zst"}, {"name": "d.tar.zst", "file": "/d"}]},
+        "packagekit": {"refresh": "12h", "allow_untrusted": false, "packages": {"nginx": {
+            "ensure": "installed", "version": "1.*", "allow_downgrade": true, "allow_remove_others": false,
+            "arch": "amd64", "after": [], "drift": "report"}}},
         "dbus": {"objects": {
             "a": {"bus": "system", "service": "a.b", "path": "$lookup:one", "interface": "a.b", "activate": true,
                   "lookups": {

@@ -97,18 +97,26 @@ impl Builder<'_> {
         if let Some(onboot) = spec.onboot.filter(|_| chain.differs(&["onboot"])) {
             chain.enable(onboot, &["onboot"]);
         }
-        if chain.differs(&["running"]) && !by_unit {
+        let starts = chain.differs(&["running"]) && !by_unit;
+        let restarts =
+            spec.restart && (chain.differs(&["restart"]) || (chain.differs(&SETTINGS) && runs(spec, id, &chain)));
+        // systemd-nspawn makes the device anew, and the userspace datapath stays with the one that is gone: the port is
+        // taken away and plugged again, in two transactions.
+        let replugs = (starts && spec.running == Some(true)) || restarts;
+        for (name, _) in ports.keys().zip(&existing).filter(|(_, facts)| replugs && facts.is_some()) {
+            chain.add(Action::Port(name.clone(), PortOp::Delete), Vec::new());
+        }
+        if starts {
             let op = if spec.running == Some(true) { UnitOp::Start } else { UnitOp::Stop };
             chain.unit(op, &["running"]);
-        } else if spec.restart && (chain.differs(&["restart"]) || (chain.differs(&SETTINGS) && runs(spec, id, &chain)))
-        {
+        } else if restarts {
             chain.unit(UnitOp::Restart, &["restart"]);
         }
         for ((name, port), facts) in ports.into_iter().zip(existing) {
             let fields = [format!("networks.{name}.")];
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-            if chain.differs(&fields) {
-                let op = match facts {
+            if chain.differs(&fields) || (replugs && facts.is_some()) {
+                let op = match facts.filter(|_| !replugs) {
                     None => PortOp::Plug(Arc::new(port)),
                     Some(facts) if facts.bridge != port.bridge => PortOp::Move(Arc::new(port)),
                     Some(_) => PortOp::Set(Arc::new(port)),

@@ -14,7 +14,7 @@
 //!
 //! No service is started only to be looked at unless its entry says `activate`; no service that hangs keeps the others
 //! waiting: each call is bounded, few of one service are under way at a time, and whoever waits for the mirror waits no
-//! longer than [`PATIENCE`].
+//! longer than 5 s.
 
 mod actor;
 mod apply;

@@ -143,8 +143,8 @@ impl Join {
                 Kind::Port => self.touch_port(observed, &id.name, &mut containers),
                 Kind::Unit => containers.extend(self.patterns.container_of_unit(&id.name)),
                 Kind::Container => drop(containers.insert(id.name.clone())),
-                // A bridge tells nothing that its ports do not; objects of other services have none.
-                Kind::Bridge | Kind::Object => {}
+                // A bridge tells nothing that its ports do not; packages and objects of other services have none.
+                Kind::Bridge | Kind::Package | Kind::Object => {}
             }
         }
         containers.into_iter().filter_map(|id| self.touch_container(observed, id)).collect()

@@ -85,7 +85,7 @@ impl Core {
         let unit = match id.kind {
             Kind::Unit => id.name.clone(),
             Kind::Container => self.container_unit(&id.name),
-            Kind::Bridge | Kind::Port | Kind::Object => return 0,
+            Kind::Bridge | Kind::Port | Kind::Package | Kind::Object => return 0,
         };
         let guest = self.view.observed.guests.get(&id.name).filter(|_| self.inventory.is_proxmox(&id.name));
         if let Some(guest) = guest {

@@ -6,12 +6,12 @@ use super::{
     Core, Effect, Notice, Now,
     drift::retry_wait,
     no_plan,
-    run::{Run, Stage},
+    run::{Run, RunStep, Stage},
 };
 use crate::{
     model::{
-        JobFacts, JobId, JobKind, JobResult, JobState, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts, StepState,
-        Subject,
+        JobFacts, JobId, JobKind, JobResult, JobState, Kind, OP_DBUS_UID, Reason, ResourceId, Status, StepFacts,
+        StepState, Subject,
     },
     plan::{Action, Plan, Step, StepId, UnitOp, backends, object_away},
     plugins::Work,
@@ -181,7 +181,7 @@ impl Core {
             let waits = self.runs.iter().any(|(other, run)| match run.stage {
                 Stage::Queued => *other < job && run.held_target() == Some(target),
                 // Nobody knows yet what it will work on.
-                Stage::Watching | Stage::Planning => true,
+                Stage::Watching | Stage::Preparing | Stage::Planning => true,
                 Stage::Running => run.acts_on(target),
             });
             if !waits {
@@ -216,7 +216,34 @@ impl Core {
     fn plan_writer(&mut self) {
         let Some(job) = self.writer else { return };
         let Some(run) = self.runs.get_mut(&job) else { return };
-        if run.stage == Stage::Watching && self.wanted.watched == Some(self.wanted.generation) {
+        if run.stage != Stage::Watching || self.wanted.watched != Some(self.wanted.generation) {
+            return;
+        }
+        let is_package = |id: &ResourceId| id.kind == Kind::Package;
+        let packages = match &run.scope {
+            Some(scope) => scope.iter().any(is_package),
+            None => !self.wanted.desired.packages.is_empty(),
+        };
+        if packages {
+            // What repositories offer is told by nobody: it must be asked for.
+            run.stage = Stage::Preparing;
+            let interest = self.interest();
+            self.effects.push(Effect::Prepare { job, interest });
+        } else {
+            self.plan_job(job);
+        }
+    }
+
+    /// The plugins have brought up to date what planning that job needs.
+    pub fn prepared(&mut self, job: JobId, now: Now) {
+        self.now = now;
+        if self.runs.get(&job).is_some_and(|run| run.stage == Stage::Preparing) {
+            self.plan_job(job);
+        }
+    }
+
+    fn plan_job(&mut self, job: JobId) {
+        if let Some(run) = self.runs.get_mut(&job) {
             run.stage = Stage::Planning;
             self.effects.push(Effect::Plan {
                 job,
@@ -412,6 +439,14 @@ impl Core {
             .max_by_key(weight)
         });
         of_each.max_by_key(weight)
+    }
+
+    /// What a step about that resource, which has begun, waits for: its backend says so with a reason.
+    pub(super) fn held_by(&self, id: &ResourceId) -> Option<(Reason, String)> {
+        let subject = Subject::Resource(id.clone());
+        let held = |step: &&RunStep| step.state == StepState::Running && step.reason != Reason::None;
+        let mut steps = self.runs.values().flat_map(|run| run.about(&subject)).map(|(_, step)| step);
+        steps.find(held).map(|step| (step.reason, step.message.clone()))
     }
 
     /// A step about that resource has begun and is not through.

@@ -102,6 +102,13 @@ pub enum Effect {
         /// What.
         interest: Interest,
     },
+    /// Have the plugins bring up to date what planning needs and no event tells; answer with [`Core::prepared`].
+    Prepare {
+        /// For that job.
+        job: JobId,
+        /// What.
+        interest: Interest,
+    },
     /// Plan; answer with [`Core::planned`].
     Plan {
         /// For that job.
@@ -455,8 +462,8 @@ impl Core {
     }
 }
 
-/// What the plugins must mirror for a document: its units with their declared properties, its containers' units, and its
-/// objects of other services.
+/// What the plugins must mirror for a document: its units with their declared properties, its containers' units, its
+/// packages, and its objects of other services.
 #[must_use]
 pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory: &Inventory) -> Interest {
     let mut units: BTreeMap<_, Vec<String>> =
@@ -470,7 +477,15 @@ pub fn interest(desired: &Desired, observed: &crate::model::Observed, inventory:
     let objects = desired.objects.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
     let containers = desired.containers.iter().map(|(id, spec)| (id.clone(), Arc::new(spec.clone())));
     let templates = desired.templates.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone())));
-    Interest { units, installable: false, objects, containers: containers.collect(), templates: templates.collect() }
+    Interest {
+        units,
+        installable: false,
+        packages: desired.packages.clone(),
+        package_settings: desired.package_settings,
+        objects,
+        containers: containers.collect(),
+        templates: templates.collect(),
+    }
 }
 
 /// An empty plan, for jobs that have none yet.

@@ -32,6 +32,7 @@ impl Core {
                     self.mark_plugin_dirty(plugin);
                 }
             }
+            PluginEvent::Updates(updates) => self.update_plugin(plugin, |facts| facts.updates_available = updates),
             PluginEvent::Step { job, step, state, reason, message, retry, wrote } => {
                 self.step_event(job, step, state, reason, message, retry, wrote);
             }
@@ -55,6 +56,7 @@ impl Core {
                 },
                 resources: 0,
                 last_event_usec: 0,
+                updates_available: 0,
             },
             |facts| (**facts).clone(),
         );
@@ -134,6 +136,7 @@ impl Core {
                 gone.extend(observed.bridges.keys().cloned().map(Change::BridgeGone));
                 gone.extend(observed.ports.keys().cloned().map(Change::PortGone));
             }
+            "packagekit" => gone.extend(observed.packages.keys().cloned().map(Change::PackageGone)),
             "lxc" => gone.extend(observed.guests.keys().cloned().map(Change::GuestGone)),
             _ => {}
         }
@@ -195,6 +198,8 @@ impl Core {
                 changed
             }
             Change::ContainerGone(name) => observed.containers.remove(&name).is_some(),
+            Change::Package(name, facts) => put(&mut observed.packages, name, facts),
+            Change::PackageGone(name) => observed.packages.remove(&name).is_some(),
             Change::Object(name, facts) => put(&mut observed.objects, name, facts),
             Change::ObjectGone(name) => observed.objects.remove(&name).is_some(),
             Change::Guest(name, facts) => {
@@ -217,7 +222,7 @@ impl Core {
                 // More than the join takes over counts: a job of the unit, its mask.
                 self.dirty.extend(self.join.container_of_unit(&id.name).map(ResourceId::container));
             }
-            if id.kind != Kind::Container {
+            if !matches!(id.kind, Kind::Container | Kind::Package) {
                 self.rejoin.insert(id.clone());
             }
             self.dirty.insert(id);
@@ -319,6 +324,7 @@ impl Core {
                 observed.guests.get(&id.name).is_some_and(|facts| !facts.is_machine)
             }
             Kind::Container => observed.containers.contains_key(&id.name),
+            Kind::Package => observed.packages.get(&id.name).is_some_and(|package| !package.installed.is_empty()),
             Kind::Object => observed.objects.get(&id.name).is_some_and(|facts| facts.exists),
         }
     }

@@ -18,6 +18,8 @@ pub(super) enum Stage {
     Queued,
     /// Waits for the plugins to mirror what the document names.
     Watching,
+    /// Waits for the plugins to bring up to date what planning needs.
+    Preparing,
     /// Waits for its plan.
     Planning,
     /// Steps run.

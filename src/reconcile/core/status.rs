@@ -20,7 +20,7 @@ impl Core {
         let declared = self.wanted.desired.common(id).is_some();
         let present = self.is_present(id);
         // Units show on the tree only where they are declared: there are hundreds on any machine.
-        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Object)) {
+        if !declared && (!present || matches!(id.kind, Kind::Unit | Kind::Package | Kind::Object)) {
             let old = self.view.resources.remove(id);
             self.count(old.as_deref(), false);
             return;
@@ -62,7 +62,8 @@ impl Core {
                 "started or stopped against the document; left alone until the next generation".to_owned(),
             )
         } else if let Some(status) = under_way.filter(|_| !holds || self.is_writing(id)) {
-            (status, Reason::None, String::new())
+            let (reason, message) = self.held_by(id).unwrap_or((Reason::None, String::new()));
+            (status, reason, message)
         } else if let Some((reason, message)) = away {
             (Status::Unknown, reason, message)
         } else if in_sync {
@@ -181,7 +182,7 @@ impl Core {
         let ids = match id.kind {
             Kind::Bridge => observed.bridges.get(&id.name).map(|bridge| &bridge.external_ids),
             Kind::Port => observed.ports.get(&id.name).map(|port| &port.external_ids),
-            Kind::Container | Kind::Unit | Kind::Object => None,
+            Kind::Container | Kind::Unit | Kind::Package | Kind::Object => None,
         };
         ids.is_some_and(|ids| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id))
     }
@@ -217,6 +218,7 @@ impl Core {
             ("systemd", observed.units.len()),
             ("ovsdb", observed.bridges.len() + observed.ports.len()),
             ("lxc", observed.containers.len()),
+            ("packagekit", observed.packages.len()),
             ("dbus", observed.objects.len()),
         ];
         for (plugin, size) in sizes {

@@ -54,7 +54,7 @@ impl Sim {
             Settings::default(),
             inventory,
             Join::new(Patterns::default()),
-            &["systemd", "ovsdb", "lxc", "dbus"],
+            &["systemd", "ovsdb", "lxc", "packagekit", "dbus"],
         );
         let mut sim = Self {
             core,
@@ -69,7 +69,7 @@ impl Sim {
             generation: 0,
             document: Arc::default(),
         };
-        for plugin in ["systemd", "ovsdb", "dbus"] {
+        for plugin in ["systemd", "ovsdb", "packagekit", "dbus"] {
             sim.connect(plugin);
         }
         sim.pump();
@@ -84,6 +84,7 @@ impl Sim {
     fn connect(&mut self, plugin: &'static str) {
         let facts = match plugin {
             "systemd" => self.world.systemd(self.asked.clone()),
+            "packagekit" => self.world.packagekit(),
             "ovsdb" => self.world.ovsdb(),
             _ => self.world.dbus(),
         };
@@ -102,6 +103,8 @@ impl Sim {
         self.core.plugin_event("systemd", PluginEvent::Reset(facts), self.now);
         let facts = self.world.ovsdb();
         self.core.plugin_event("ovsdb", PluginEvent::Reset(facts), self.now);
+        let facts = self.world.packagekit();
+        self.core.plugin_event("packagekit", PluginEvent::Reset(facts), self.now);
         let facts = self.world.dbus();
         self.core.plugin_event("dbus", PluginEvent::Changes(facts), self.now);
     }
@@ -126,6 +129,7 @@ impl Sim {
                 self.tell();
                 self.core.watched(generation, self.now);
             }
+            Effect::Prepare { job, .. } => self.core.prepared(job, self.now),
             Effect::Plan { job, desired, scope, fresh, .. } => {
                 let inventory = Inventory { retry_unmet: fresh, ..self.core.inventory().clone() };
                 let plan = plan(&desired, &self.view.observed, &inventory, scope.as_ref());
@@ -671,7 +675,7 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
         Settings::default(),
         sim.core.inventory.clone(),
         Join::new(Patterns::default()),
-        &["systemd", "ovsdb"],
+        &["systemd", "ovsdb", "packagekit"],
     );
     sim.generation = 7;
     sim.document = Arc::new(one_unit(DriftPolicy::Report));
@@ -679,8 +683,9 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
     sim.core.restore(new, Left::Unfinished, sim.now);
     sim.pump();
     assert_eq!(sim.resource(&unit_a()).status, Status::Unknown);
-    sim.connect("systemd");
-    sim.connect("ovsdb");
+    for plugin in ["systemd", "ovsdb", "packagekit"] {
+        sim.connect(plugin);
+    }
     sim.pump();
     assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
     assert_eq!(sim.view.state.jobs_total, 1);

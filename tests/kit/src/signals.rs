@@ -44,14 +44,14 @@ impl Signal {
             && self.changed().is_some_and(|(of, changed, _)| of == interface && changed.get(property) == Some(is))
     }
 
-    /// Whether it tells of a bridge, a port, a container or a unit: by PropertiesChanged, InterfacesAdded or -Removed.
+    /// Whether it tells of a bridge, a port, a container, a package or a unit: by PropertiesChanged, InterfacesAdded or -Removed.
     #[must_use]
     pub fn is_of_resource(&self) -> bool {
         let path = match self.member.as_str() {
             "InterfacesAdded" | "InterfacesRemoved" => self.arguments.first().and_then(Value::as_str),
             _ => Some(self.path.as_str()),
         };
-        let kinds = ["bridge", "port", "container", "unit"];
+        let kinds = ["bridge", "port", "container", "package", "unit"];
         path.is_some_and(|path| kinds.iter().any(|kind| path.starts_with(&format!("/org/opdbus/{kind}/"))))
     }
 }
