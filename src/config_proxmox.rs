@@ -36,6 +36,8 @@ pub struct Written {
     pub write_timeout_ms: Option<Bounded<1000, LONGEST_MS>>,
     /// How long a task may take, in milliseconds.
     pub task_timeout_ms: Option<Bounded<1000, LONGEST_TASK_MS>>,
+    /// How long an upload of a template may take, in milliseconds.
+    pub upload_timeout_ms: Option<Bounded<1000, LONGEST_TASK_MS>>,
     /// How long a container may take to shut down before it is made to, in milliseconds.
     pub shutdown_timeout_ms: Option<Bounded<1000, LONGEST_MS>>,
     /// How often its list is looked at, in milliseconds.
@@ -93,6 +95,7 @@ impl TryFrom<Written> for Proxmox {
             read: written.read_timeout_ms.map_or(default.read, Bounded::millis),
             write: written.write_timeout_ms.map_or(default.write, Bounded::millis),
             task: written.task_timeout_ms.map_or(default.task, Bounded::millis),
+            upload: written.upload_timeout_ms.map_or(default.upload, Bounded::millis),
             shutdown: written.shutdown_timeout_ms.map_or(default.shutdown, Bounded::millis).max(Duration::from_secs(1)),
             poll: written.poll_ms.map_or(default.poll, Bounded::millis),
             sweep: written.sweep_ms.map_or(default.sweep, Bounded::millis),
@@ -125,13 +128,14 @@ mod tests {
         assert_eq!(read("").unwrap(), Proxmox(None));
         let settings = read(
             "url = 'https://pve.example:8006'\nnode = 'pve1'\ntoken_credential = 'pve'\nca_file = '/etc/pve/pve-root-ca.pem'\n\
-             read_timeout_ms = 100\nwrite_timeout_ms = 1000\ntask_timeout_ms = 86400000\nshutdown_timeout_ms = 1000\n\
+             read_timeout_ms = 100\nwrite_timeout_ms = 1000\ntask_timeout_ms = 86400000\nupload_timeout_ms = 2000\nshutdown_timeout_ms = 1000\n\
              poll_ms = 500\nsweep_ms = 1000\n",
         );
         let settings = settings.unwrap().0.unwrap();
         assert_eq!(settings.node, "pve1");
         assert_eq!(settings.trust, Trust::CaFile("/etc/pve/pve-root-ca.pem".into()));
         assert_eq!(settings.timing.task, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(settings.timing.upload, Duration::from_secs(2));
         let pin = "AB:".repeat(31) + "CD";
         let text = format!("url = 'https://a'\ntoken_file = '/t'\nfingerprint = '{pin}'\n");
         let settings = read(&text).unwrap().0.unwrap();

@@ -440,3 +440,47 @@ fn what_somebody_else_does_is_seen_without_asking_for_it() {
     lab.until(&container(101), RESOURCE, "Status", |status| status == "drifted");
     assert!(pve.ct(101).is_none());
 }
+
+#[test]
+fn an_archive_of_this_machine_is_uploaded_and_containers_are_made_from_it() {
+    let Some((lab, pve)) = enter() else { return };
+    let archive = "/srv/own.tar.zst";
+    // More than a chunk, and no multiple of one.
+    let bytes: Vec<u8> = (0..300_001_u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(archive, &bytes).unwrap();
+    let template = |file: &str| json!({ "name": "own.tar.zst", "file": file, "checksum": sum(&lab, archive) });
+    let wanted = |file: &str| {
+        let mut entry = entry(101);
+        entry["from"]["template"] = json!("local:vztmpl/own.tar.zst");
+        json!({ "lxc": { "templates": [template(file)], "containers": [entry] } })
+    };
+    // An archive that is not there sends nothing, and makes nothing.
+    let since = pve.requests().len();
+    lab.set_desired_state(&wanted("/srv/none.tar.zst"));
+    assert_eq!(pve.writes(since), Vec::<Value>::new());
+    assert!(pve.ct(101).is_none());
+
+    set(&lab, &wanted(archive), "done");
+    assert_eq!(count(&pve, since, "POST", "/nodes/lab/storage/local/upload"), 1);
+    let upload = pve.wait_request("POST", "/upload", since);
+    assert_eq!(upload["status"], 200);
+    let sent = pve.tell("uploaded", json!({}));
+    assert_eq!(sent["content"], "vztmpl");
+    assert_eq!(sent["filename"], "own.tar.zst");
+    assert_eq!(sent["checksum-algorithm"], "sha256");
+    let digest = sum(&lab, archive);
+    assert_eq!(format!("sha256:{}", sent["checksum"].as_str().unwrap()), digest);
+    assert_eq!(format!("sha256:{}", sent["sha256"].as_str().unwrap()), digest, "each byte of it arrived");
+    assert!(pve.tasks().iter().any(|task| task["type"] == "imgcopy" && task["exitstatus"] == "OK"));
+    stands(&lab, 101, "in-sync", "", "");
+    // It is there now.
+    let since = pve.requests().len();
+    set(&lab, &wanted(archive), "unchanged");
+    assert_eq!(pve.writes(since), Vec::<Value>::new());
+    pve.requests_fit();
+}
+
+/// A file's digest, as a document has it.
+fn sum(lab: &Lab, path: &str) -> String {
+    format!("sha256:{}", lab.run(&["sha256sum", path]).split_whitespace().next().unwrap())
+}

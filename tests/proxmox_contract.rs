@@ -340,7 +340,7 @@ fn calls(document: &Document) -> Vec<Call> {
         match &spec.source {
             TemplateSource::Url(url) => out.push(params::download(node, storage, name, url, spec.checksum.as_deref())),
             TemplateSource::Appliance(appliance) => out.push(params::appliance(node, storage, appliance)),
-            TemplateSource::File(_) => {}
+            TemplateSource::File(_) => out.push(params::upload(node, storage, name, spec.checksum.as_deref())),
         }
     }
     out

@@ -16,7 +16,7 @@ use super::{
     packages::{before_reload, bringers_of_unit, package_action},
 };
 use crate::{
-    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, TemplateSource, UnitSpec},
+    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
     model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
@@ -517,17 +517,9 @@ impl Builder<'_> {
             if known.is_some_and(|facts| facts.templates.contains(volume.as_str())) {
                 continue;
             }
-            let blocked = matches!(spec.source, TemplateSource::File(_)).then(|| {
-                let text = "an archive of this machine is not uploaded by this version: give its url, or put it there";
-                (Reason::NotSupported, text.to_owned())
-            });
-            let action = if blocked.is_some() {
-                Action::Nothing
-            } else {
-                Action::Template(name.clone(), TemplateOp::Fetch(Arc::new(spec.clone())))
-            };
+            let action = Action::Template(name.clone(), TemplateOp::Fetch(Arc::new(spec.clone())));
             let changes = vec![Difference::new(format!("templates.{name}"), "present", "absent")];
-            self.push(Subject::Plugin("lxc"), action, changes, BTreeSet::new(), blocked, Vec::new());
+            self.push(Subject::Plugin("lxc"), action, changes, BTreeSet::new(), None, Vec::new());
         }
     }
 

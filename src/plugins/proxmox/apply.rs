@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -20,6 +21,7 @@ use super::{
     props::list,
     task::{self, Upid},
     token::SecretSource,
+    upload::Archive,
 };
 use crate::{
     desired::{ContainerSpec, TemplateSource, TemplateSpec},
@@ -511,9 +513,15 @@ impl Hand<'_> {
         let call = match &spec.source {
             TemplateSource::Url(url) => params::download(node, storage, name, url, spec.checksum.as_deref()),
             TemplateSource::Appliance(appliance) => params::appliance(node, storage, appliance),
-            TemplateSource::File(_) => {
-                let text = "an archive of this machine is not uploaded by this version: give its url, or put it there";
-                return Err(StepError::cannot(Reason::NotSupported, text));
+            TemplateSource::File(path) => {
+                let archive = Archive::open(Path::new(path)).await.map_err(|error| {
+                    StepError::cannot(Reason::SourceMissing, format!("{path} cannot be uploaded: {error}"))
+                })?;
+                let call = params::upload(node, storage, name, spec.checksum.as_deref());
+                self.progress(&format!("uploading {path}"));
+                // Where its answer is lost, the next try finds it there or sends it again, which does no harm.
+                let answer = self.client.upload(&call, archive).await?;
+                return self.wait(&Upid::of(&answer)?).await;
             }
         };
         self.task(&call).await

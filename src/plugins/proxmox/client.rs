@@ -18,6 +18,7 @@ use super::{
     error::ApiError,
     token::{Secret, SecretError},
     trust::TrustError,
+    upload::Archive,
 };
 
 /// Calls under way at once: the server's own workers are as few.
@@ -120,6 +121,7 @@ pub(super) struct Client {
     authorization: header::HeaderValue,
     read: Duration,
     write: Duration,
+    upload: Duration,
     parallel: Arc<Semaphore>,
 }
 
@@ -145,6 +147,7 @@ impl Client {
             authorization: authorization(&token)?,
             read: settings.timing.read,
             write: settings.timing.write,
+            upload: settings.timing.upload,
             parallel: Arc::new(Semaphore::new(PARALLEL)),
         })
     }
@@ -198,6 +201,30 @@ impl Client {
             milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             error = answer.as_ref().err().map(tracing::field::display),
             "called Proxmox VE"
+        );
+        answer
+    }
+
+    /// Calls, once, with the parameters as parts of a form and the archive as the last part, in place of `filename`.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) async fn upload(&self, call: &Call, archive: Archive) -> Result<Value, ApiError> {
+        // The semaphore is never closed.
+        let _permit = self.parallel.acquire().await.ok();
+        let (content_type, body) = archive.form(&call.parameters);
+        let request = self
+            .http
+            .request(Method::POST, format!("{}{}", self.base, call.path))
+            .header(header::AUTHORIZATION, self.authorization.clone())
+            .header(header::CONTENT_TYPE, content_type)
+            .timeout(self.upload)
+            .body(reqwest::Body::wrap(body));
+        let answer = self.answer(request).await;
+        tracing::debug!(
+            call = call.shown(),
+            error = answer.as_ref().err().map(tracing::field::display),
+            "uploaded to Proxmox VE"
         );
         answer
     }

@@ -21,6 +21,7 @@ mod schema_tests;
 mod task;
 mod token;
 mod trust;
+mod upload;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -52,6 +53,8 @@ pub struct Timing {
     pub write: Duration,
     /// A task: unpacking a large template onto slow disks takes minutes.
     pub task: Duration,
+    /// An upload, from its first byte to its answer: the archive goes over the network at whatever speed that has.
+    pub upload: Duration,
     /// A container that was asked to shut down, before it is made to.
     pub shutdown: Duration,
     /// Between two looks at the list, where nothing hints at a change.
@@ -67,6 +70,7 @@ impl Default for Timing {
             read: Duration::from_secs(10),
             write: Duration::from_secs(60),
             task: Duration::from_secs(600),
+            upload: Duration::from_secs(3600),
             shutdown: Duration::from_secs(60),
             poll: Duration::from_secs(10),
             sweep: Duration::from_secs(60),

@@ -447,6 +447,18 @@ pub fn download(node: &str, storage: &str, name: &str, url: &str, checksum: Opti
     }
 }
 
+/// Uploads an archive of this machine as a template. The file itself follows as the last part, whose name is `filename`.
+#[must_use]
+pub fn upload(node: &str, storage: &str, name: &str, checksum: Option<&str>) -> Call {
+    let path = format!("/nodes/{}/storage/{}/upload", encoded(node), encoded(storage));
+    let call = Call::new(Verb::Post, path).with("content", "vztmpl");
+    let call = match checksum.and_then(|checksum| checksum.split_once(':')) {
+        Some((algorithm, digest)) => call.with("checksum-algorithm", algorithm).with("checksum", digest),
+        None => call,
+    };
+    call.with("filename", name)
+}
+
 /// Fetches an appliance of the index.
 #[must_use]
 pub fn appliance(node: &str, storage: &str, name: &str) -> Call {

@@ -176,6 +176,8 @@ fn the_other_calls_are_the_apis_too() {
         params::make_template("pve1", "101"),
         params::download("pve1", "local", "a.tar.zst", "https://example.org/a", Some(&checksum)),
         params::download("pve1", "local", "a.tar.zst", "https://example.org/a", None),
+        params::upload("pve1", "local", "a.tar.zst", Some(&checksum)),
+        params::upload("pve1", "local", "a.tar.zst", None),
         params::appliance("pve1", "local", "debian-12-standard_12.7-1_amd64.tar.zst"),
         params::join_pool("p", &id),
     ] {

@@ -4,6 +4,7 @@ A request is `{"do": NAME, ...}`, the answer `{"ok": VALUE}` or `{"error": TEXT}
 """
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 
@@ -67,6 +68,11 @@ class Control:
     async def do_add_template(self, name: str, storage: str = "local") -> None:
         """A template on a storage."""
         self.pve.store_file(storage, name, 3 * 1024**2, "vztmpl")
+
+    async def do_uploaded(self) -> dict:
+        """The last upload's form, with the digest of the file in place of the file."""
+        fields = dict(self.pve.uploaded)
+        return fields | {"sha256": hashlib.sha256(fields.pop("data")).hexdigest(), "data": None}
 
     async def do_add_pool(self, name: str) -> None:
         """A pool."""

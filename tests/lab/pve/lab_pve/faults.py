@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -47,6 +48,15 @@ class TaskRule:
     def takes(self, kind: str, tid: object) -> bool:
         """Whether it is meant, and has not been done often enough."""
         return self.times > 0 and kind == self.type and self.vmid in (0, int(tid or 0))
+
+
+def upload_fields(body: bytes) -> dict:
+    """The parameters of an upload: of the file its name alone."""
+    fields = {}
+    for head, value in re.findall(rb'form-data; name="([^\r]*)"\r\n(?:Content-Type: [^\r]*\r\n)?\r\n([^\r]*)', body):
+        name, _, file = head.decode().partition('"; filename="')
+        fields[name] = file or value.decode()
+    return fields
 
 
 class Faults:
@@ -127,8 +137,10 @@ class Faults:
     @staticmethod
     async def body(request: web.Request) -> dict:
         """The parameters in the body."""
-        if not request.can_read_body or request.content_type == "multipart/form-data":
+        if not request.can_read_body:
             return {}
+        if request.content_type == "multipart/form-data":
+            return upload_fields(await request.read())
         if request.content_type == "application/json":
             return json.loads(await request.text())
         return dict(await request.post())
