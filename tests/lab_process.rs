@@ -41,8 +41,8 @@ fn it_runs_in_its_sandbox_and_the_tree_is_filled_when_it_is_ready() {
 
     let pid = lab.show(SERVICE, "MainPID");
     let status = fs::read_to_string(Path::new("/proc").join(&pid).join("status")).unwrap();
-    // CAP_DAC_OVERRIDE is the second bit.
-    for limit in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000002", "CapBnd:\t0000000000000002"] {
+    // CAP_DAC_OVERRIDE is bit 1, CAP_NET_ADMIN bit 12.
+    for limit in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000001002", "CapBnd:\t0000000000001002"] {
         assert!(status.lines().any(|line| line == limit), "{limit} in {status}");
     }
     assert_eq!(lab.run(&["stat", "--format=%a %U", "/var/lib/op-dbus"]), "700 root");
