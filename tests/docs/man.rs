@@ -129,6 +129,12 @@ pub fn files() -> String {
     table("docs/operations.md", "| file | what |")
 }
 
+/// A key that has no default, with an example of its value.
+fn example_of(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.strip_prefix("# ")?.split_once(" = ")?;
+    key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some((key, value))
+}
+
 /// The sections of the configuration, each key with its default and the words of dist/op-dbus.toml.
 pub fn keys() -> String {
     let mut out = String::new();
@@ -140,6 +146,11 @@ pub fn keys() -> String {
     while let Some(line) = lines.next() {
         if let Some(section) = line.strip_prefix('[') {
             writeln!(out, ".SS [{}", literal(section)).unwrap();
+        } else if let Some((key, value)) = example_of(line) {
+            // A long one may be broken after each colon.
+            let value = literal(value).replace(':', ":\\:");
+            write!(out, ".TP\n\\fB{}\\fR, for example {value}\n{}", literal(key), prose(&words)).unwrap();
+            words.clear();
         } else if let Some(comment) = line.strip_prefix("# ") {
             words.extend([comment, " "]);
         } else if let Some((key, value)) = line.strip_prefix('#').and_then(|line| line.split_once(" = ")) {
