@@ -10,19 +10,10 @@ use serde_json::{Value, json};
 
 #[path = "common/proxmox.rs"]
 mod common;
-use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, send, set, until_in_sync};
+use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync};
 
 fn enter() -> Option<(Lab, Pve)> {
     common::enter(Proof::Fingerprint, &[("hold_down_ms", "500"), ("poll_ms", "500"), ("sweep_ms", "1000")])
-}
-
-/// Has op-dbus look at nothing by itself, and starts it anew.
-fn look_seldom(lab: &Lab) {
-    lab.configure(&[("poll_ms", "600000"), ("sweep_ms", "600000")]);
-    // The first close look comes by itself, and is the last.
-    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
-    let close = |addresses: &Value| !addresses.as_array().unwrap().is_empty();
-    lab.until(&container(101), CONTAINER, "Addresses", close);
 }
 
 /// An entry that makes a container from the template that is there.
@@ -108,7 +99,7 @@ fn the_guides_three_containers_from_nothing() {
     assert_eq!(lab.get(&container(101), CONTAINER, "Addresses"), json!(["10.0.0.101/24"]));
 
     // The same again is no write; another document that means no change to any of them is one list call.
-    look_seldom(&lab);
+    look_seldom(&lab, 101);
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
     let since = pve.requests().len();
     set(&lab, &document(&guide), "unchanged");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 #[path = "common/proxmox.rs"]
 mod common;
-use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, send, set, until_in_sync};
+use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync};
 
 fn enter() -> Option<(Lab, Pve)> {
     let times = [("hold_down_ms", "200"), ("poll_ms", "500"), ("sweep_ms", "1000"), ("read_timeout_ms", "2000")];
@@ -299,6 +299,36 @@ fn a_token_that_expires_takes_the_backend_away_until_there_is_a_good_one() {
     lab.until(LXC, PLUGIN, "Message", |message| message.as_str().unwrap().contains("certificate"));
     assert_eq!(pve.requests().len(), since, "nothing was asked of it");
     assert!(!lab.journal().contains(TOKEN_SECRET));
+}
+
+#[test]
+fn a_list_that_is_refused_is_no_connection() {
+    let Some((lab, pve)) = enter() else { return };
+    let before = lab.get(LXC, PLUGIN, "Reconnects").as_u64().unwrap();
+    pve.fault(&Fault::Refuse {
+        method: "GET",
+        path: "/cluster/resources",
+        status: 500,
+        message: "unable to list the moon",
+        times: Some(4),
+    });
+    lab.until(LXC, PLUGIN, "Message", |message| message.as_str().unwrap().contains("unable to list the moon"));
+    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
+    // One connection was lost; the tries in between were none, and had their waits.
+    assert_eq!(lab.get(LXC, PLUGIN, "Reconnects"), before + 1);
+}
+
+#[test]
+fn a_plan_reads_the_list_once() {
+    let Some((lab, pve)) = enter() else { return };
+    running(&lab, 101);
+    look_seldom(&lab, 101);
+    let since = pve.requests().len();
+    lab.call(STATE, FACE, "Plan", &["sa{sv}", &document(&[entry(101), entry(102)]).to_string(), "0"]);
+    let ends =
+        ["/cluster/resources", &format!("/nodes/{NODE}/network"), &format!("/nodes/{NODE}/storage/local/content")];
+    assert_eq!(ends.map(|end| count(&pve, since, "GET", end)), [1, 1, 1]);
+    assert_eq!(pve.requests().len(), since + ends.len());
 }
 
 #[test]

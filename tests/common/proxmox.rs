@@ -45,3 +45,13 @@ pub(crate) fn set(lab: &Lab, document: &Value, result: &str) -> String {
 pub(crate) fn until_in_sync(lab: &Lab, id: u32) {
     lab.until(&container(id), RESOURCE, "Status", |status| status == "in-sync");
 }
+
+/// Has op-dbus look at nothing by itself, and starts it anew. That container is declared and runs: it is what the last
+/// look is seen by.
+pub(crate) fn look_seldom(lab: &Lab, id: u32) {
+    lab.configure(&[("poll_ms", "600000"), ("sweep_ms", "600000")]);
+    // The first close look comes by itself, and is the last.
+    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
+    let close = |addresses: &Value| !addresses.as_array().unwrap().is_empty();
+    lab.until(&container(id), CONTAINER, "Addresses", close);
+}
