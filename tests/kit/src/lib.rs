@@ -11,7 +11,7 @@ mod pve_schema;
 mod signals;
 
 pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
-pub use pve::{Fault, NODE, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
+pub use pve::{Fault, NODE, Proof, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
 pub use pve_schema::PveSchema;
 pub use signals::{Signal, Signals};
 
