@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::model::{DriftPolicy, Kind, Name, ResourceId};
 
-use super::object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Source, WaitFor};
+use super::object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, Origins, PropertySpec, Source, WaitFor};
 
 use super::container::{ContainerSource, ContainerSpec, Decimal, Features, MountSpec, NetworkSpec, Startup};
 use super::document::{
@@ -275,6 +275,7 @@ fn object() -> impl Strategy<Value = ObjectSpec> {
             properties: if ensure == Some(Ensure::Absent) { BTreeMap::new() } else { properties },
             allow_protected: head.5,
             common,
+            origins: Origins::default(),
         }
     })
 }

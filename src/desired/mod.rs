@@ -43,7 +43,8 @@ pub use fault::{DocumentError, Fault, code, faults_text};
 pub use names::can_say;
 pub use node::MAX_BYTES;
 pub use object::{
-    Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Reference, Source, WaitFor, references,
+    Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, Origins, PropertySpec, Reference, Source, WaitFor,
+    references,
 };
 pub use packages::{PackageEnsure, PackageSettings, PackageSpec, Refresh, version_matches};
 pub use presets::{Parameter, Preset, presets};

@@ -169,6 +169,46 @@ pub struct ObjectSpec {
     pub allow_protected: bool,
     /// What every entry can say.
     pub common: Common,
+    /// Where the parts of an entry by a preset were written.
+    pub origins: Origins,
+}
+
+/// Where the parts of an entry stand in the document: an entry by a preset has them under `with`. No part of what the entry
+/// means: all origins are equal.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    /// JSON pointers, from the entry on: of the part in the object in full, and of what was written for it. Empty for an
+    /// entry that was written in full.
+    places: BTreeMap<String, String>,
+}
+
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Origins {
+    pub(super) const fn new(places: BTreeMap<String, String>) -> Self {
+        Self { places }
+    }
+
+    /// The pointer to what was written for that part; to the preset, where the part is the preset's own.
+    fn of(&self, part: &str) -> String {
+        if self.places.is_empty() {
+            return part.to_owned();
+        }
+        let mut known = part;
+        loop {
+            if let Some(written) = self.places.get(known) {
+                return format!("{written}{}", part.get(known.len()..).unwrap_or_default());
+            }
+            match known.rsplit_once('/') {
+                Some((outer, _)) if !outer.is_empty() => known = outer,
+                _ => return "/preset".to_owned(),
+            }
+        }
+    }
 }
 
 impl ObjectSpec {
@@ -176,6 +216,19 @@ impl ObjectSpec {
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         let sets = self.properties.values().filter_map(|property| property.set.as_ref());
         sets.chain(&self.create).chain(&self.remove).chain(&self.exists)
+    }
+
+    /// Where a part of the object was written: a JSON pointer from the entry on, as `part` is one of the object in full.
+    #[must_use]
+    pub fn written(&self, part: &str) -> String {
+        self.origins.of(part)
+    }
+
+    /// Where a property's value was written; for an entry in full, the property itself.
+    #[must_use]
+    pub fn value_written(&self, property: &str) -> String {
+        let place = format!("/properties/{property}");
+        if self.origins.places.is_empty() { place } else { self.origins.of(&format!("{place}/value")) }
     }
 
     /// Properties that calls repeat: `$property:NAME`.

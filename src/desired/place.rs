@@ -79,8 +79,19 @@ pub(super) struct Faults {
 impl Faults {
     /// One more. The message is made only if it is listed.
     pub(super) fn add(&mut self, at: &At<'_>, code: &'static str, message: impl FnOnce() -> String) {
+        self.add_within(at, "", code, message);
+    }
+
+    /// One more, at a place within `at`: `within` is the rest of the JSON pointer.
+    pub(super) fn add_within(
+        &mut self,
+        at: &At<'_>,
+        within: &str,
+        code: &'static str,
+        message: impl FnOnce() -> String,
+    ) {
         if self.list.len() < MAX_FAULTS {
-            self.list.push(Fault { pointer: at.pointer(), code, message: message() });
+            self.list.push(Fault { pointer: at.pointer() + within, code, message: message() });
         } else {
             self.unlisted += 1;
         }

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::object::Origins;
+
 /// What a preset's place takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,6 +106,42 @@ impl Preset {
     /// The object in full, with what is given.
     pub(super) fn fill(&self, given: &Given) -> Json {
         fill(&self.object, given, false).unwrap_or_default()
+    }
+
+    /// Where in the entry the parts of that object were written.
+    pub(super) fn origins(&self, given: &Given) -> Origins {
+        let mut places = BTreeMap::new();
+        originate(&self.object, given, "", &mut places);
+        Origins::new(places)
+    }
+}
+
+/// Notes what of the object, from `part` on, comes from which of the open places.
+fn originate(value: &Json, given: &Given, part: &str, places: &mut BTreeMap<String, String>) {
+    let with = |name: &str| format!("/with/{name}");
+    match value {
+        Json::String(text) => {
+            if let Some(name) = text.strip_prefix(OPEN) {
+                places.insert(part.to_owned(), with(name));
+            }
+        }
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                originate(item, given, &format!("{part}/{index}"), places);
+            }
+        }
+        Json::Object(fields) => {
+            for (key, value) in fields {
+                let open = key.strip_prefix(OPEN);
+                let filled = open.and_then(|name| given.get(name)?.as_str()).unwrap_or(key);
+                let inner = format!("{part}/{filled}");
+                if let Some(name) = open {
+                    places.insert(inner.clone(), with(name));
+                }
+                originate(value, given, &inner, places);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -28,7 +28,7 @@ pub use machine_link::machine_link;
 pub use object::{MethodKey, ObjectFacts, PropertyType, TypedValue};
 pub use package::{Offer, Outlook, PackageFacts};
 pub use publish::{Publisher, Reader};
-pub use secret::{REDACTED, holds_secret, is_secret_key, shown};
+pub use secret::{REDACTED, holds_secret, is_secret_key, redacted, shown};
 pub use snapshot::{
     DriftPolicy, JobFacts, JobId, JobKind, JobResult, JobState, NO_TAG, OP_DBUS_UID, Observed, Reason, ResourceFacts,
     Snapshot, StateFacts, StateFileStatus, StateSource, Status, StepFacts, StepState,

@@ -22,6 +22,7 @@ mod tests;
 
 pub use busctl::{busctl_arguments, quoted};
 
+use crate::model::{REDACTED, is_secret_key, redacted};
 use data_encoding::BASE64;
 use serde_json::{Map, Number, Value as Json, json};
 use zbus::{
@@ -49,6 +50,14 @@ pub struct Mismatch {
     pub signature: String,
     /// What stands there instead.
     pub found: String,
+}
+
+impl Mismatch {
+    /// The same, for a place where a secret stands.
+    #[must_use]
+    pub fn redacted(self) -> Self {
+        Self { found: REDACTED.to_owned(), ..self }
+    }
 }
 
 /// A D-Bus value that JSON has nothing for: a file descriptor. Trying again never helps.
@@ -156,12 +165,13 @@ fn meaning(signature: &str) -> String {
 fn mismatch(pointer: &str, signature: &Signature, value: &Json) -> Mismatch {
     /// Characters of the value that are shown.
     const SHOWN: usize = 60;
-    let text = value.to_string();
+    let text = redacted(value).to_string();
     let mut found: String = text.chars().take(SHOWN).collect();
     if found.len() < text.len() {
         found.push('…');
     }
-    Mismatch { pointer: pointer.to_owned(), signature: signature.to_string(), found }
+    let mismatch = Mismatch { pointer: pointer.to_owned(), signature: signature.to_string(), found };
+    if pointer.split('/').any(is_secret_key) { mismatch.redacted() } else { mismatch }
 }
 
 fn from_double(value: f64) -> Json {

@@ -41,7 +41,7 @@ pub(in crate::desired) fn object(spec: &ObjectSpec, at: &At<'_>, faults: &mut Fa
             });
         }
         if !spec.properties.is_empty() {
-            faults.add(&at.key("properties"), code::CONTRADICTION, || {
+            faults.add_within(at, &spec.written("/properties"), code::CONTRADICTION, || {
                 "what shall be absent has no properties: take ensure or properties away".to_owned()
             });
         }
@@ -90,7 +90,7 @@ pub(in crate::desired) fn twins(document: &Document, faults: &mut Faults) {
             if first != name {
                 let objects = At::ROOT.key("dbus");
                 let objects = objects.key("objects");
-                faults.add(&objects.key(name).key("properties").key(property), code::CONTRADICTION, || {
+                faults.add_within(&objects.key(name), &spec.value_written(property), code::CONTRADICTION, || {
                     format!("object {} declares this property already: take one away", quoted(first))
                 });
             }

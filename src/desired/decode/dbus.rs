@@ -12,7 +12,7 @@ use crate::{
         names,
         near::nearest,
         node::Node,
-        object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, PropertySpec, Source, WaitFor},
+        object::{Call, Lookup, Match, ObjectBus, ObjectPlace, ObjectSpec, Origins, PropertySpec, Source, WaitFor},
         place::{At, Faults, quoted},
         presets::{Given, Kind, Preset, presets},
     },
@@ -113,6 +113,7 @@ fn in_full(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
         properties,
         allow_protected: false,
         common: Common::default(),
+        origins: Origins::default(),
     })
 }
 
@@ -153,6 +154,7 @@ fn by_preset(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
         bus: bus.or(spec.bus),
         activate: activate.unwrap_or(spec.activate),
         ensure: ensure.or(spec.ensure),
+        origins: preset.origins(&given),
         ..spec
     })
 }

@@ -450,6 +450,19 @@ fn objects() {
             &[("/dbus/objects/y/properties/B", code::CONTRADICTION, "object \"x\" declares this property already")],
         ),
         Case(
+            json!({"dbus": {"objects": {
+                "x": {"preset": "timezone", "with": {"timezone": "UTC"}},
+                "y": {"preset": "timezone", "with": {"timezone": "UTC"}, "ensure": "absent"},
+                "z": {"preset": "timezone", "with": {"timezone": "UTC", "ntp": true}},
+            }}}),
+            &[
+                ("/dbus/objects/y/ensure", code::CONTRADICTION, "how it is removed"),
+                ("/dbus/objects/y/preset", code::CONTRADICTION, "has no properties"),
+                ("/dbus/objects/y/with/timezone", code::CONTRADICTION, "object \"x\" declares this property already"),
+                ("/dbus/objects/z/with/timezone", code::CONTRADICTION, "object \"x\" declares this property already"),
+            ],
+        ),
+        Case(
             preset("timezon", json!({})),
             &[("/dbus/objects/x/preset", code::OUT_OF_RANGE, "did you mean \"timezone\"?")],
         ),

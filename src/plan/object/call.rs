@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 use zbus::Signature;
 
+use super::pointer;
 use crate::{
-    desired::{Call, ObjectBus, ObjectPlace, ObjectSpec, Reference, WaitFor},
-    model::{ObjectFacts, REDACTED, Reason, TypedValue, is_secret_key},
+    desired::{Call, ObjectBus, ObjectPlace, ObjectSpec, Reference, WaitFor, references},
+    model::{Name, ObjectFacts, REDACTED, Reason, TypedValue, is_secret_key, redacted},
     plan::assess::Why,
     typed::{Mismatch, busctl_arguments, canonical, quoted, sequence, single},
 };
@@ -69,24 +70,9 @@ impl ObjectCall {
     }
 }
 
-/// A value without what its keys say are secrets.
-pub(super) fn redacted(value: &Json) -> Json {
-    match value {
-        Json::Array(items) => items.iter().map(redacted).collect(),
-        Json::Object(fields) => {
-            let shown = |(key, value): (&String, &Json)| {
-                let value =
-                    if is_secret_key(key) { json!({ "type": "s", "value": REDACTED }) } else { redacted(value) };
-                (key.clone(), value)
-            };
-            Json::Object(fields.iter().map(shown).collect())
-        }
-        other => other.clone(),
-    }
-}
-
 /// What a call's references stand for.
 pub(super) struct Meaning<'a> {
+    pub(super) name: &'a Name,
     pub(super) spec: &'a ObjectSpec,
     pub(super) facts: &'a ObjectFacts,
     /// The property that the call sets, with its value.
@@ -96,8 +82,9 @@ pub(super) struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
-    /// A call with its references resolved and its arguments typed. `place` is its place in the document.
-    pub(super) fn call(&self, call: &Call, place: &str) -> Result<ObjectCall, Why> {
+    /// A call with its references resolved and its arguments typed. `part` is its place in the object in full.
+    pub(super) fn call(&self, call: &Call, part: &str) -> Result<ObjectCall, Why> {
+        let at = |part: &str| pointer(self.name, &self.spec.written(part));
         let path = match &call.path {
             None => self.object_path()?.to_owned(),
             Some(path) => self.place(path)?.to_owned(),
@@ -105,23 +92,29 @@ impl Meaning<'_> {
         let interface = call.interface.as_ref().unwrap_or(&self.spec.interface).clone();
         let key = (path.clone(), interface.clone(), call.method.clone());
         let Some(signature) = self.facts.methods.get(&key) else {
+            let place = at(part);
             let why = format!("{place}: {} has no method {}.{} at {path}", self.spec.service, interface, call.method);
             return Err((Reason::WrongType, why));
         };
         let types = sequence(signature).unwrap_or_default();
         if types.len() != call.args.len() {
-            let (given, taken) = (call.args.len(), types.len());
+            let (place, given, taken) = (at(&format!("{part}/args")), call.args.len(), types.len());
             let why = format!(
-                "{place}/args: {}.{} takes {taken} arguments (D-Bus signature {signature:?}), and {given} are given",
+                "{place}: {}.{} takes {taken} arguments (D-Bus signature {signature:?}), and {given} are given",
                 interface, call.method
             );
             return Err((Reason::WrongType, why));
         }
+        let repeated = call.args.iter().flat_map(references);
+        let secret = self.sets.is_some_and(|(name, _)| is_secret_key(name))
+            || repeated.into_iter().any(|it| matches!(it, Reference::Property(name) if is_secret_key(name)));
         let mut args = Vec::new();
         for (index, (arg, expected)) in call.args.iter().zip(&types).enumerate() {
             let filled = self.fill(arg, Some(expected))?;
-            let place = format!("{place}/args/{index}");
-            args.push(canonical(&filled, expected).map_err(|error| wrong_type(&place, &error))?);
+            args.push(canonical(&filled, expected).map_err(|error| {
+                let place = at(&format!("{part}/args/{index}{}", standing(arg, &error.pointer)));
+                wrong_type(&place, secret, error)
+            })?);
         }
         Ok(ObjectCall {
             bus: self.spec.bus,
@@ -133,7 +126,7 @@ impl Meaning<'_> {
             args,
             activate: self.spec.activate,
             wait_for: call.wait_for,
-            secret: self.sets.is_some_and(|(name, _)| is_secret_key(name)),
+            secret,
         })
     }
 
@@ -225,7 +218,17 @@ fn variant(typed: &TypedValue) -> Json {
     json!({ "type": typed.signature, "value": typed.value })
 }
 
-/// A value that is not of its type, with its place in the document.
-pub(super) fn wrong_type(place: &str, error: &Mismatch) -> Why {
-    (Reason::WrongType, format!("{place}{}: {error}", error.pointer))
+/// As much of a pointer into an argument's value as leads to something in the document, where references stand.
+fn standing<'p>(arg: &Json, pointer: &'p str) -> &'p str {
+    let mut known = pointer;
+    while arg.pointer(known).is_none() {
+        known = known.rsplit_once('/').map_or("", |(outer, _)| outer);
+    }
+    known
+}
+
+/// A value that is not of its type, with its place in the document. A secret is not shown.
+pub(super) fn wrong_type(place: &str, secret: bool, error: Mismatch) -> Why {
+    let error = if secret { error.redacted() } else { error };
+    (Reason::WrongType, format!("{place}: {error}"))
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 pub use self::call::ObjectCall;
-use self::call::{Meaning, redacted, wrong_type};
+use self::call::{Meaning, wrong_type};
 use super::{
     Inventory,
     assess::{Assessment, Why},
@@ -17,6 +17,7 @@ use crate::{
     desired::{Ensure, ObjectSpec},
     model::{
         Difference, Kind, Name, ObjectFacts, Observed, REDACTED, Reason, ResourceId, TypedValue, Value, is_secret_key,
+        redacted,
     },
     typed::{canonical, single},
 };
@@ -105,19 +106,18 @@ pub fn has_values(facts: &ObjectFacts, properties: &BTreeMap<String, TypedValue>
 /// The calls for what differs. Nothing differs that could not be compared.
 pub(super) fn parts(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Result<Vec<Part>, Why> {
     let compared = compare(name, spec, facts);
-    let place = format!("/dbus/objects/{name}");
-    let meaning = |sets| Meaning { spec, facts, sets, wanted: &compared.wanted };
+    let meaning = |sets| Meaning { name, spec, facts, sets, wanted: &compared.wanted };
     match (spec.ensure, facts.exists) {
         (Some(Ensure::Absent), true) => {
             let Some(call) = &spec.remove else { return Ok(Vec::new()) };
-            let call = meaning(None).call(call, &format!("{place}/remove"))?;
+            let call = meaning(None).call(call, "/remove")?;
             return Ok(vec![(ObjectOp::Remove(call), compared.differences)]);
         }
         (_, false) => {
             let Some(call) = spec.create.as_ref().filter(|_| spec.ensure == Some(Ensure::Present)) else {
                 return Ok(Vec::new());
             };
-            let call = meaning(None).call(call, &format!("{place}/create"))?;
+            let call = meaning(None).call(call, "/create")?;
             let mut parts = vec![(ObjectOp::Create(call), compared.differences)];
             if !spec.properties.is_empty() {
                 parts.push((ObjectOp::Settle, Vec::new()));
@@ -131,7 +131,7 @@ pub(super) fn parts(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Resu
         let Some(declared) = spec.properties.get(property) else { continue };
         let meaning = meaning(Some((property.as_str(), wanted)));
         let call = match &declared.set {
-            Some(call) => meaning.call(call, &format!("{place}/properties/{property}/set"))?,
+            Some(call) => meaning.call(call, &format!("/properties/{property}/set"))?,
             None => meaning.set(property, wanted)?,
         };
         let field = format!("properties.{property}");
@@ -146,6 +146,11 @@ pub(super) fn parts(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Resu
         }
     }
     Ok(parts.into_iter().map(|(call, properties, changes)| (ObjectOp::Set { call, properties }, changes)).collect())
+}
+
+/// The place of what stands there in that object's entry.
+fn pointer(name: &Name, written: &str) -> String {
+    format!("/dbus/objects/{name}{written}")
 }
 
 /// An object against the document.
@@ -184,7 +189,6 @@ fn compare(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Compared {
         return out;
     }
     for (property, declared) in &spec.properties {
-        let place = format!("/dbus/objects/{name}/properties/{property}");
         let observed = facts.properties.get(property);
         let mut differs = |desired: &Json, why: Option<Why>| {
             out.differences.push(Difference {
@@ -197,15 +201,18 @@ fn compare(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Compared {
             }
         };
         let Some(known) = facts.property_types.get(property) else {
+            let place = pointer(name, &spec.written(&format!("/properties/{property}")));
             let why = format!("{place}: {} of {service} has no property {property}", spec.interface);
             differs(&declared.value, Some((Reason::PropertyNotSettable, why)));
             continue;
         };
         let Some(signature) = single(&known.signature) else { continue };
+        let place = pointer(name, &spec.value_written(property));
         let value = match canonical(&declared.value, &signature) {
             Ok(value) => value,
             Err(error) => {
-                differs(&declared.value, Some(wrong_type(&place, &error)));
+                let place = format!("{place}{}", error.pointer);
+                differs(&declared.value, Some(wrong_type(&place, is_secret_key(property), error)));
                 continue;
             }
         };

@@ -171,6 +171,39 @@ fn a_wrong_type_is_an_error_with_its_place_and_the_type_expected() {
 }
 
 #[test]
+fn a_fault_of_a_preset_names_what_was_written() {
+    let preset = |name: &str, with: Json| {
+        let document = json!({"dbus": {"objects": {"x": {"preset": name, "with": with}}}});
+        Desired::new(Arc::new(parse(&document.to_string()).unwrap()))
+    };
+    // A service that has another type than the preset thinks, takes other arguments, or lacks the property.
+    let locale = preset("locale", json!({"locale": ["LANG=C"]}));
+    let set = |signature: &str| {
+        let mut is = facts(&[("Locale", "as", json!([]), false)], &[]);
+        let key = (PATH.to_owned(), "org.freedesktop.locale1".to_owned(), "SetLocale".to_owned());
+        is.methods.insert(key, signature.to_owned());
+        is
+    };
+    let weight = preset("unit-property", json!({"unit": "a.service", "property": "CPUWeight", "value": "x"}));
+    for (document, is, says) in [
+        (
+            &locale,
+            facts(&[("Locale", "u", json!(1), false)], &[]),
+            "/dbus/objects/x/with/locale: must be a whole number",
+        ),
+        (&locale, facts(&[("Locale", "au", json!([]), false)], &[]), "/dbus/objects/x/with/locale/0: must be a whole"),
+        (&locale, set("as"), "/dbus/objects/x/preset: org.freedesktop.locale1.SetLocale takes 1 arguments"),
+        (&locale, set("asu"), "/dbus/objects/x/preset: must be a whole number"),
+        (&locale, set("aub"), "/dbus/objects/x/preset: must be a whole number"),
+        (&weight, facts(&[("CPUWeight", "t", json!(1), false)], &[]), "/dbus/objects/x/with/value: must be a whole"),
+        (&weight, facts(&[], &[]), "/dbus/objects/x/with/property: "),
+    ] {
+        let (_, text) = blocked(&plan(document, &observe(Some(is)), &inventory(), None));
+        assert!(text.starts_with(says), "{says}: {text}");
+    }
+}
+
+#[test]
 fn a_call_repeats_what_other_properties_are_or_shall_be() {
     let set = |own: &str| {
         let args: Vec<String> = ["A", "B", "C"]
@@ -312,4 +345,28 @@ fn secrets_are_not_shown() {
     assert!(shown.contains(REDACTED) && matches!(plan.steps[0].changes[0].desired, Shown::Str(_)));
     let Action::Object(_, ObjectOp::Set { call, .. }) = &plan.steps[0].action else { panic!() };
     assert_eq!(call.args[2], json!({"type": "s", "value": "swordfish"}));
+}
+
+#[test]
+fn secrets_are_shown_neither_where_they_are_wrong_nor_where_a_call_repeats_them() {
+    let is = facts(
+        &[
+            ("Password", "s", json!("swordfish"), true),
+            ("Wifi", "a{sas}", json!({}), true),
+            ("Name", "s", json!("a"), false),
+        ],
+        &[("SetName", "ss"), ("SetWrongly", "su")],
+    );
+    let name = |method: &str| json!({"properties": {"Name": {"value": "b", "set": {"method": method, "args": ["$value", "$property:Password"]}}}});
+    for entry in [
+        json!({"properties": {"Password": ["swordfish"]}}),
+        json!({"properties": {"Wifi": {"psk": "swordfish"}}}),
+        json!({"properties": {"Wifi": [{"psk": "swordfish"}]}}),
+        name("SetName"),
+        name("SetWrongly"),
+    ] {
+        let plan = planned(entry.clone(), is.clone());
+        let shown = format!("{:?} {:?}", summaries(&plan), plan.steps[0].blocked);
+        assert!(!shown.contains("swordfish") && shown.contains(REDACTED), "{entry}: {shown}");
+    }
 }
