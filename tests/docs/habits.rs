@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 fn cargo_toml() -> toml::Table {
     markdown::read("Cargo.toml").parse().unwrap()
