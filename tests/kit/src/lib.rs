@@ -14,6 +14,7 @@ mod pve;
 mod pve_formats;
 mod pve_schema;
 mod signals;
+mod step;
 pub mod systemd;
 
 pub use bus::PrivateBus;
@@ -21,6 +22,7 @@ pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
 pub use pve::{Fault, NODE, Proof, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
 pub use pve_schema::PveSchema;
 pub use signals::{Signal, Signals};
+pub use step::Ended;
 
 use std::{
     env,

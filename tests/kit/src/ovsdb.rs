@@ -10,7 +10,7 @@ use std::{
 
 use op_dbus::{
     desired::{BridgeSpec, PortSpec},
-    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, Reason, StepState, Subject},
+    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, StepState, Subject},
     plan::{Action, BridgeOp, PortOp, Step, StepId},
     plugins::{
         Events, Plugin as _, PluginEvent, Work,
@@ -19,6 +19,8 @@ use op_dbus::{
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+
+use crate::Ended;
 
 /// A test that waits for longer hangs.
 pub const HANG: Duration = Duration::from_mins(1);
@@ -187,21 +189,6 @@ fn end(child: Option<Child>) {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Its final state.
-    pub state: StepState,
-    /// Why, for machines.
-    pub reason: Reason,
-    /// Why, for people.
-    pub message: String,
-    /// Trying again may help.
-    pub retry: bool,
-    /// Something was written.
-    pub wrote: bool,
 }
 
 /// The plugin, and what it told.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use op_dbus::{
-    model::{Backend, BackendStatus, Change, Name, Reason, StepState, Subject, UnitFacts},
+    model::{Backend, BackendStatus, Change, Name, StepState, Subject, UnitFacts},
     plan::{Action, Step, StepId, UnitOp},
     plugins::{
         Events, Interest, Plugin, PluginEvent, Work,
@@ -12,23 +12,10 @@ use op_dbus::{
 };
 use tokio::sync::mpsc;
 
+use crate::Ended;
+
 /// A test that waits for longer hangs.
 const HANG: Duration = Duration::from_mins(1);
-
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Its final state.
-    pub state: StepState,
-    /// Why, for machines.
-    pub reason: Reason,
-    /// Why, for people.
-    pub message: String,
-    /// Trying again may help.
-    pub retry: bool,
-    /// Something was written.
-    pub wrote: bool,
-}
 
 /// The plugin, and what it told.
 #[derive(Debug)]
