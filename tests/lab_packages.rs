@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -401,6 +401,23 @@ fn a_dpkg_that_was_killed_fails_cleanly_and_is_gone_on_with_once_it_is_repaired(
 }
 
 #[test]
+fn progress_shows_on_the_job_while_a_package_is_put_in() {
+    let Some(lab) = enter() else { return };
+    let mut signals = lab.signals();
+    let job = begin_slow(&lab);
+    let told = signals.until("the package that is put in", |signal| {
+        signal.path == job
+            && signal.member == "StepChanged"
+            && signal.arguments[2].as_str().is_some_and(|text| text.contains("lab-slow 1.0"))
+    });
+    assert_eq!(told.arguments[1], "running");
+    let progress = lab.get(&job, JOB, "Progress").as_f64().unwrap();
+    assert!((0.0..1.0).contains(&progress), "{progress}");
+    fs::OpenOptions::new().write(true).open("/run/lab-slow-go").unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(lab.wait(&job), "done");
+}
+
+#[test]
 fn a_broken_repository_says_so_and_is_tried_again() {
     let Some(lab) = enter() else { return };
     // The lists name it, and it is not there.
@@ -457,6 +474,20 @@ fn a_full_disk_says_so_and_is_tried_again() {
     lab.run(&["umount", "/opt/lab-big"]);
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
     assert_eq!(version(&lab, "lab-big"), "1.0");
+}
+
+#[test]
+fn a_script_that_fails_fails_its_package_alone() {
+    let Some(lab) = enter() else { return };
+    let document = packages(&json!({ "lab-bad": { "ensure": "installed" }, "lab-hello": { "ensure": "installed" } }));
+    assert_eq!(lab.set_desired_state(&document).1, "partial");
+    assert_eq!(version(&lab, "lab-hello"), "1.0");
+    let (status, reason) = stands(&lab, &path("package", "lab-bad"));
+    assert_eq!((status.as_str(), reason.as_str()), ("failed", "PackageScriptFailed"));
+    let differences = of(&lab, "lab-bad", RESOURCE, "Differences");
+    assert_eq!(differences[0][2]["data"], "half-configured", "{differences}");
+    // Halfway it can be removed.
+    assert_eq!(lab.set_desired_state(&packages(&json!({ "lab-bad": { "ensure": "removed" } }))).1, "done");
 }
 
 #[test]
@@ -645,6 +676,30 @@ fn drift_is_seen_whoever_causes_it() {
     lab.run(&["python3", "-c", remove]);
     signals.until("drift", |signal| signal.member == "DriftDetected" && signal.arguments[0] == json!(hello));
     assert_eq!(stands(&lab, &hello), ("drifted".to_owned(), "Missing".to_owned()));
+}
+
+#[test]
+fn drift_is_put_back_where_the_policy_says_so() {
+    let Some(lab) = enter() else { return };
+    let mut document = packages(&json!({
+        "lab-hello": { "ensure": "installed", "version": "1.0", "allow_downgrade": true },
+        "lab-other": { "ensure": "removed" },
+    }));
+    document["drift"] = json!("enforce");
+    assert_eq!(lab.set_desired_state(&document).1, "done");
+    let mut signals = lab.signals();
+    lab.run(&["dpkg", "-r", "lab-hello"]);
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    // The job has let the database go.
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+    lab.run(&["dpkg", "-i", "/srv/packages/lab-hello_2.0_all.deb"]);
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("2.0"));
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+    lab.run(&["dpkg", "-i", "/srv/packages/lab-other_1.0_all.deb"]);
+    signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(true));
+    signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(false));
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
 }
 
 /// A transaction that another had cancelled is taken up again.
