@@ -9,6 +9,7 @@ pub mod packagekit;
 pub mod proxmox;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod steps;
 pub mod systemd;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};

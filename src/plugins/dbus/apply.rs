@@ -1,12 +1,7 @@
 //! Steps: calls as the plan names them, each until what it is for holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -16,9 +11,12 @@ use super::{
 };
 use crate::{
     desired::WaitFor,
-    model::{JobId, Name, ObjectFacts, Reason, StepState},
-    plan::{Action, ObjectCall, ObjectOp, Step, StepId, has_values, object_work},
-    plugins::{Events, PluginEvent, Work},
+    model::{Name, ObjectFacts, Reason, StepState},
+    plan::{Action, ObjectCall, ObjectOp, Step, has_values, object_work},
+    plugins::{
+        Events, Work,
+        steps::{self, Outcome, Report},
+    },
 };
 
 /// How long a service may take to answer a call that changes something: what D-Bus libraries wait by default.
@@ -42,100 +40,29 @@ pub(super) struct Context {
     pub(super) events: Events,
 }
 
-/// What a step came to.
-#[derive(Debug)]
-struct Outcome {
-    state: StepState,
-    reason: Reason,
-    message: String,
-    retry: bool,
-    wrote: bool,
-}
-
-impl Outcome {
-    const fn done(wrote: bool) -> Self {
-        Self { state: StepState::Done, reason: Reason::None, message: String::new(), retry: false, wrote }
-    }
-
-    const fn failed(reason: Reason, message: String) -> Self {
-        Self { state: StepState::Failed, reason, message, retry: false, wrote: false }
-    }
-
-    const fn blocked(reason: Reason, message: String) -> Self {
-        Self { state: StepState::Blocked, reason, message, retry: false, wrote: false }
-    }
-
-    fn error(error: &CallError) -> Self {
-        Self { retry: error.may_retry(), ..Self::failed(error.reason(), error.to_string()) }
-    }
-
-    fn away(reason: Reason, message: String) -> Self {
-        let retry = matches!(reason, Reason::ServiceAway | Reason::BackendAway);
-        Self { retry, ..Self::failed(reason, message) }
-    }
-}
-
-/// Tells where one step stands.
-#[derive(Debug, Clone)]
-struct Report {
-    events: Events,
-    job: JobId,
-    step: StepId,
-}
-
-impl Report {
-    fn stands(&self, state: StepState) {
-        self.send(Outcome { state, ..Outcome::done(false) });
-    }
-
-    fn send(&self, outcome: Outcome) {
-        let Outcome { state, reason, message, retry, wrote } = outcome;
-        let (job, step) = (self.job, self.step);
-        self.events.send(PluginEvent::Step { job, step, state, reason, message, retry, wrote });
-    }
-}
-
 /// Carries out the steps, each as soon as those it waits for are done, and returns when all have ended.
 pub(super) async fn carry_out(context: Context, work: Work) {
-    let job = work.job;
-    let mut waiting: BTreeMap<StepId, Arc<Step>> = work.steps.into_iter().map(|step| (step.id, step)).collect();
-    let mut failed: BTreeSet<StepId> = BTreeSet::new();
-    let mut under_way: BTreeSet<StepId> = BTreeSet::new();
-    let mut running: FuturesUnordered<BoxFuture<'static, (StepId, bool)>> = FuturesUnordered::new();
-    loop {
-        let open: Vec<Arc<Step>> = waiting.values().cloned().collect();
-        for step in open {
-            let report = Report { events: context.events.clone(), job, step: step.id };
-            if let Some(on) = step.after.iter().find(|on| failed.contains(on)) {
-                waiting.remove(&step.id);
-                failed.insert(step.id);
-                let why = format!("it waits for step {on}, which did not succeed");
-                report.send(Outcome::blocked(Reason::DependencyFailed, why));
-            } else if !step.after.iter().any(|on| waiting.contains_key(on) || under_way.contains(on)) {
-                waiting.remove(&step.id);
-                under_way.insert(step.id);
-                running.push(Box::pin(single(context.clone(), step, report)));
-            }
-        }
-        // Steps are in an order that respects what they wait for: where none runs, none is left.
-        let Some((id, succeeded)) = running.next().await else { return };
-        under_way.remove(&id);
-        if !succeeded {
-            failed.insert(id);
-        }
+    let events = context.events.clone();
+    steps::carry_out_each(events, work, |step, report| single(context.clone(), step, report)).await;
+}
+
+async fn single(context: Context, step: Arc<Step>, report: Report) -> Outcome {
+    match &step.action {
+        Action::Object(name, op) => operate(&context, name, op, &report).await,
+        action => Outcome::failed(Reason::Internal, format!("no service has {}", action.as_str())),
     }
 }
 
-async fn single(context: Context, step: Arc<Step>, report: Report) -> (StepId, bool) {
-    report.stands(StepState::Running);
-    let outcome = match (&step.blocked, &step.action) {
-        (Some((reason, why)), _) => Outcome::blocked(*reason, why.clone()),
-        (None, Action::Object(name, op)) => operate(&context, name, op, &report).await,
-        (None, action) => Outcome::failed(Reason::Internal, format!("no service has {}", action.as_str())),
-    };
-    let succeeded = outcome.state == StepState::Done;
-    report.send(outcome);
-    (step.id, succeeded)
+impl From<&CallError> for Outcome {
+    fn from(error: &CallError) -> Self {
+        Self { retry: error.may_retry(), ..Self::failed(error.reason(), error.to_string()) }
+    }
+}
+
+/// Of an object that cannot be read.
+fn away(reason: Reason, message: String) -> Outcome {
+    let retry = matches!(reason, Reason::ServiceAway | Reason::BackendAway);
+    Outcome { retry, ..Outcome::failed(reason, message) }
 }
 
 async fn operate(context: &Context, name: &Name, op: &ObjectOp, report: &Report) -> Outcome {
@@ -175,9 +102,9 @@ async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
 
 /// Reads the object; one that cannot be read is no ground to write on.
 async fn read(context: &Context, name: &Name) -> Result<Known, Outcome> {
-    let known = context.handle.read(name).await.map_err(|error| Outcome::error(&error))?;
+    let known = context.handle.read(name).await.map_err(|error| Outcome::from(&error))?;
     match known.facts.away {
-        Some((reason, why)) => Err(Outcome::away(reason, why)),
+        Some((reason, why)) => Err(away(reason, why)),
         None => Ok(known),
     }
 }
@@ -202,7 +129,7 @@ async fn make(
     let to = To { service: &call.service, path: &call.path, activate: call.activate };
     let message = match typed_method(to, &call.interface, &call.method, &call.args, &call.signature) {
         Ok(message) => message,
-        Err(error) => return Outcome::error(&error),
+        Err(error) => return Outcome::from(&error),
     };
     let called = known.link.call(message, SETTER_LIMIT).await;
     let result = called.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
@@ -210,7 +137,7 @@ async fn make(
     let reply = match called {
         Ok(reply) => reply,
         // Whether it did anything before it failed nobody knows.
-        Err(error) => return Outcome { wrote: !matches!(error, CallError::Refused { .. }), ..Outcome::error(&error) },
+        Err(error) => return Outcome { wrote: !matches!(error, CallError::Refused { .. }), ..Outcome::from(&error) },
     };
     report.stands(StepState::Verifying);
     let until = Instant::now() + SETTLE_LIMIT;

@@ -112,12 +112,6 @@ impl Plugin for Machined {
     }
 
     fn apply(&self, work: Work) -> BoxFuture<'static, ()> {
-        let context = self.steps.clone();
-        Box::pin(async move {
-            // In a task of its own: what has begun is ended, whoever stops waiting for it.
-            if let Err(error) = tokio::spawn(apply::carry_out(context, work)).await {
-                tracing::error!(%error, "steps on containers ended before their time");
-            }
-        })
+        super::steps::in_its_own_task(NAME, apply::carry_out(self.steps.clone(), work))
     }
 }

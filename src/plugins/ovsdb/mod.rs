@@ -82,13 +82,6 @@ impl Plugin for Ovsdb {
     }
 
     fn apply(&self, work: Work) -> BoxFuture<'static, ()> {
-        // A task of its own: whoever drops the future does not stop what has begun.
-        let task = tokio::spawn(self.0.clone().apply(work));
-        async move {
-            if let Err(error) = task.await {
-                tracing::error!("a job's work on Open vSwitch ended early: {error}");
-            }
-        }
-        .boxed()
+        super::steps::in_its_own_task(NAME, self.0.clone().apply(work))
     }
 }

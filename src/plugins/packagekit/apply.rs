@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    client::{Call, Progress, TransactionError, is_full},
+    client::{Call, TransactionError, is_full},
     database::{log_beyond, log_length},
     keeper::{Keeper, facts_now, installed_id},
     outlook::{Direction, simulate},
@@ -16,9 +16,12 @@ use super::{
 };
 use crate::{
     desired::{PackageEnsure, version_matches},
-    model::{JobId, Name, PackageFacts, Reason, StepState},
-    plan::{Action, PackageChange, PackageOp, Step, is_vital_package},
-    plugins::{PluginEvent, Work},
+    model::{Name, PackageFacts, Reason, StepState},
+    plan::{Action, PackageChange, PackageOp, is_vital_package},
+    plugins::{
+        Work,
+        steps::{Outcome, Pace, Report},
+    },
 };
 
 /// The first wait for the package lock, and for packagekitd's return; it doubles.
@@ -29,9 +32,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How often a transaction is begun again that packagekitd died in or that was stopped for another's sake.
 const MOST_TRIES: u32 = 4;
-
-/// Progress is told this often at most.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// The kinds of transaction, in their order. What comes in may take the place of what shall go, so removals are last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Kind {
 /// A step on its way.
 #[derive(Debug, Clone)]
 struct Target {
-    step: Arc<Step>,
+    report: Report,
     key: Name,
     change: Arc<PackageChange>,
 }
@@ -83,112 +83,62 @@ impl Target {
     }
 }
 
-/// How a step ended.
-struct Outcome {
-    state: StepState,
-    reason: Reason,
-    message: String,
-    retry: bool,
-    wrote: bool,
-}
-
-impl Outcome {
-    const fn done(wrote: bool) -> Self {
-        Self { state: StepState::Done, reason: Reason::None, message: String::new(), retry: false, wrote }
-    }
-
-    const fn failed(reason: Reason, message: String, retry: bool) -> Self {
-        Self { state: StepState::Failed, reason, message, retry, wrote: true }
-    }
-}
-
-/// Tells of the steps of a job.
-#[derive(Debug, Clone)]
-struct Report {
-    keeper: Arc<Keeper>,
-    job: JobId,
-}
-
-impl Report {
-    fn ended(&self, target: &Target, outcome: Outcome) {
-        let Outcome { state, reason, message, retry, wrote } = outcome;
-        let (job, step) = (self.job, target.step.id);
-        self.keeper.events.send(PluginEvent::Step { job, step, state, reason, message, retry, wrote });
-    }
-
-    fn runs(&self, targets: &[Target], reason: Reason, message: &str) {
-        for target in targets {
-            let (job, step, message) = (self.job, target.step.id, message.to_owned());
-            let state = StepState::Running;
-            let event = PluginEvent::Step { job, step, state, reason, message, retry: false, wrote: false };
-            self.keeper.events.send(event);
-        }
-    }
-
-    fn progress(&self, targets: &[Target], progress: &Progress) {
-        for target in targets {
-            let (job, step, message) = (self.job, target.step.id, progress.doing.clone());
-            self.keeper.events.send(PluginEvent::Progress { job, step, share: progress.share, message });
-        }
+/// Tells of steps that run together, and what they wait for if so.
+fn run(targets: &[Target], reason: Reason, message: &str) {
+    for target in targets {
+        let message = message.to_owned();
+        target.report.send(Outcome { state: StepState::Running, reason, message, ..Outcome::done(false) });
     }
 }
 
 /// Carries out the steps, and returns when all have ended.
 pub(super) async fn carry_out(keeper: Arc<Keeper>, work: Work) {
-    let report = Report { keeper: keeper.clone(), job: work.job };
     let mut targets = Vec::with_capacity(work.steps.len());
     for step in work.steps {
+        let report = Report::new(keeper.events.clone(), work.job, step.id);
         let Action::Package(key, op) = &step.action else {
-            let event = PluginEvent::Step {
-                job: work.job,
-                step: step.id,
-                state: StepState::Failed,
-                reason: Reason::Internal,
-                message: format!("packagekit has no {}", step.action.as_str()),
-                retry: false,
-                wrote: false,
-            };
-            keeper.events.send(event);
+            let why = format!("packagekit has no {}", step.action.as_str());
+            report.send(Outcome::failed(Reason::Internal, why));
             continue;
         };
         let (key, change, kind) = (key.clone(), op.change().clone(), Kind::of(op));
-        targets.push((kind, Target { step, key, change }));
+        targets.push((kind, Target { report, key, change }));
     }
     let all: Vec<Target> = targets.iter().map(|(_, target)| target.clone()).collect();
-    report.runs(&all, Reason::None, "");
+    run(&all, Reason::None, "");
     keeper.reread().await;
     for kind in Kind::ALL {
         let of_kind = targets.iter().filter(|(other, _)| *other == kind).map(|(_, target)| target.clone()).collect();
-        together(&keeper, &report, kind, of_kind).await;
+        together(&keeper, kind, of_kind).await;
     }
 }
 
 /// Does all of one kind in one transaction; if that fails for some, each of those goes alone.
-async fn together(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: Vec<Target>) {
+async fn together(keeper: &Arc<Keeper>, kind: Kind, targets: Vec<Target>) {
     // Somebody may have done it meanwhile, or an earlier transaction of ours.
     let (held, targets): (Vec<_>, Vec<_>) = targets.into_iter().partition(|target| holds(keeper, target));
     for target in held {
-        report.ended(&target, Outcome::done(false));
+        target.report.send(Outcome::done(false));
     }
     if targets.is_empty() {
         return;
     }
     let alone = targets.len() == 1;
-    let result = explained(keeper, attempt(keeper, report, kind, &targets)).await;
+    let result = explained(keeper, attempt(keeper, kind, &targets)).await;
     keeper.reread().await;
     let (held, failed): (Vec<_>, Vec<_>) = targets.into_iter().partition(|target| holds(keeper, target));
     for target in held {
-        report.ended(&target, Outcome::done(true));
+        target.report.send(Outcome::done(true));
     }
     let passing = matches!(&result, Err(error) if !is_about_packages(error));
     for target in failed {
         let mut result = result.clone();
         if !alone && !passing {
-            result = explained(keeper, attempt(keeper, report, kind, std::slice::from_ref(&target))).await;
+            result = explained(keeper, attempt(keeper, kind, std::slice::from_ref(&target))).await;
             keeper.reread().await;
         }
         let outcome = if holds(keeper, &target) { Outcome::done(true) } else { failure(keeper, &target, result) };
-        report.ended(&target, outcome);
+        target.report.send(outcome);
     }
 }
 
@@ -251,38 +201,36 @@ fn failure(keeper: &Keeper, target: &Target, result: Result<(), Failure>) -> Out
                 (version, halfway) => format!("{halfway} in version {version}"),
             };
             let text = format!("PackageKit says that it is done, but {} is {stands}", target.key);
-            Outcome::failed(Reason::Differs, text, false)
+            Outcome::failed(Reason::Differs, text).after_writing()
         }
         Err(Failure::WouldTake(names, vital)) => {
             let reason = if vital { Reason::Protected } else { Reason::WouldRemoveOthers };
             let text = format!("by now {} would be removed too: plan again", names.join(", "));
-            Outcome { wrote: false, ..Outcome::failed(reason, text, false) }
+            Outcome::failed(reason, text)
         }
         Err(Failure::LockedFor(time)) => {
             let text = format!("somebody held the package database for {} s", time.as_secs());
-            Outcome { wrote: false, ..Outcome::failed(Reason::WaitingForPackageLock, text, true) }
+            Outcome::failed(Reason::WaitingForPackageLock, text).worth_a_retry()
         }
         Err(Failure::Interrupted) => {
             let text = "dpkg was interrupted in the middle of its work: run dpkg --configure -a".to_owned();
-            Outcome::failed(Reason::PackageDatabaseBroken, text, false)
+            Outcome::failed(Reason::PackageDatabaseBroken, text).after_writing()
         }
         Err(Failure::Of(error)) => {
-            let message = error.to_string();
-            match error {
-                TransactionError::Failed { reason, retry, .. } => Outcome::failed(reason, message, retry),
-                TransactionError::Locked(_) => Outcome::failed(Reason::WaitingForPackageLock, message, true),
-                TransactionError::Silent(_) => Outcome::failed(Reason::TimedOut, message, true),
-                TransactionError::Away(_) | TransactionError::Died => {
-                    Outcome::failed(Reason::BackendAway, message, true)
-                }
-                TransactionError::Cancelled => Outcome::failed(Reason::JobCancelled, message, true),
-            }
+            let (reason, retry) = match &error {
+                TransactionError::Failed { reason, retry, .. } => (*reason, *retry),
+                TransactionError::Locked(_) => (Reason::WaitingForPackageLock, true),
+                TransactionError::Silent(_) => (Reason::TimedOut, true),
+                TransactionError::Away(_) | TransactionError::Died => (Reason::BackendAway, true),
+                TransactionError::Cancelled => (Reason::JobCancelled, true),
+            };
+            Outcome { retry, ..Outcome::failed(reason, error.to_string()).after_writing() }
         }
     }
 }
 
 /// Runs the transaction of these steps; waits for the lock, and begins again where packagekitd died or was told to stop.
-async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[Target]) -> Result<(), Failure> {
+async fn attempt(keeper: &Arc<Keeper>, kind: Kind, targets: &[Target]) -> Result<(), Failure> {
     let client = keeper.client()?;
     let begun = Instant::now();
     let mut wait = FIRST_WAIT;
@@ -295,7 +243,7 @@ async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[T
         }
         let result = async {
             check(keeper, kind, &open, &ids).await?;
-            let mut told: Option<Instant> = None;
+            let mut pace = Pace::default();
             let mut locked = false;
             let ran = client.run(call(kind, &ids, &open), |progress| {
                 if progress.locked != locked {
@@ -305,11 +253,12 @@ async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[T
                     } else {
                         (Reason::None, "")
                     };
-                    report.runs(&open, reason, text);
+                    run(&open, reason, text);
                 }
-                if !locked && told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
-                    told = Some(Instant::now());
-                    report.progress(&open, progress);
+                if !locked && pace.is_due() {
+                    for target in &open {
+                        target.report.progress(progress.share, progress.doing.clone());
+                    }
                 }
             });
             let done = ran.await?;
@@ -331,11 +280,11 @@ async fn attempt(keeper: &Arc<Keeper>, report: &Report, kind: Kind, targets: &[T
                 if begun.elapsed() >= keeper.config.lock_timeout {
                     return Err(Failure::LockedFor(begun.elapsed()));
                 }
-                report.runs(&open, Reason::WaitingForPackageLock, message);
+                run(&open, Reason::WaitingForPackageLock, message);
             }
             Failure::Of(TransactionError::Died | TransactionError::Cancelled) if tries < MOST_TRIES => {
                 tries += 1;
-                report.runs(&open, Reason::None, "PackageKit did not get to its end; once more");
+                run(&open, Reason::None, "PackageKit did not get to its end; once more");
             }
             _ => return Err(error),
         }

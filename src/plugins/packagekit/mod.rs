@@ -94,12 +94,6 @@ impl Plugin for PackageKit {
     }
 
     fn apply(&self, work: Work) -> BoxFuture<'static, ()> {
-        let keeper = self.0.clone();
-        Box::pin(async move {
-            // In a task of its own: what has begun is ended, whoever stops waiting for it.
-            if let Err(error) = tokio::spawn(apply::carry_out(keeper, work)).await {
-                tracing::error!(%error, "steps on packages ended before their time");
-            }
-        })
+        super::steps::in_its_own_task(NAME, apply::carry_out(self.0.clone(), work))
     }
 }

@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -25,9 +24,12 @@ use super::{
 };
 use crate::{
     desired::{ContainerSpec, TemplateSource, TemplateSpec},
-    model::{JobId, Name, Reason, StepState},
-    plan::{Action, ContainerOp, Step, StepId, TemplateOp},
-    plugins::{Events, PluginEvent, Work},
+    model::{Name, Reason},
+    plan::{Action, ContainerOp, Step, TemplateOp},
+    plugins::{
+        Events, Work,
+        steps::{self, Outcome, Report},
+    },
 };
 
 /// How often a configuration is read again and written after somebody else changed it in between.
@@ -83,51 +85,23 @@ impl Applier {
         Self { settings: Arc::new(settings), events, client, messages, creating: Arc::default() }
     }
 
-    /// Carries out and answers when each step has its final state. Steps that do not wait for one another run side by
-    /// side.
+    /// Carries out the steps, each as soon as those it waits for are done, and returns when all have ended.
     pub(super) async fn apply(self, work: Work) {
-        let mut open: BTreeMap<StepId, Arc<Step>> = work.steps.iter().map(|step| (step.id, step.clone())).collect();
-        let mut running = FuturesUnordered::new();
-        let mut failed: BTreeSet<StepId> = BTreeSet::new();
-        let mut begun: BTreeSet<StepId> = BTreeSet::new();
-        loop {
-            for (id, step) in &open {
-                let waits = step.after.iter().any(|before| open.contains_key(before));
-                if !waits && begun.insert(*id) {
-                    let (this, step, job) = (self.clone(), step.clone(), work.job);
-                    let blocked = step.after.iter().any(|before| failed.contains(before));
-                    // A step that has begun is finished, whoever still waits for it.
-                    let task = async move { tokio::spawn(async move { this.step(job, &step, blocked).await }).await };
-                    let id = *id;
-                    running.push(async move { (id, task.await.unwrap_or(false)) });
-                }
-            }
-            let Some((id, well)) = running.next().await else { return };
-            open.remove(&id);
-            if !well {
-                failed.insert(id);
-            }
-        }
+        let operate = |step: Arc<Step>, report| {
+            let this = self.clone();
+            async move { this.step(&step, report).await }
+        };
+        steps::carry_out_each(self.events.clone(), work, operate).await;
     }
 
-    /// Carries one step out and reports it; whether it went well.
-    async fn step(&self, job: JobId, step: &Step, blocked: bool) -> bool {
-        let report = |state, reason, message: String, retry, wrote| {
-            self.events.send(PluginEvent::Step { job, step: step.id, state, reason, message, retry, wrote });
-        };
-        if blocked {
-            let text = "a step that it waits for failed".to_owned();
-            report(StepState::Blocked, Reason::DependencyFailed, text, false, false);
-            return false;
-        }
-        report(StepState::Running, Reason::None, String::new(), false, false);
+    /// Carries one step out.
+    async fn step(&self, step: &Step, report: Report) -> Outcome {
         let client = self.client.borrow().clone();
         let Some(client) = client else {
             let text = "Proxmox VE is away: taken up again when it is back".to_owned();
-            report(StepState::Failed, Reason::BackendAway, text, true, false);
-            return false;
+            return Outcome::failed(Reason::BackendAway, text).worth_a_retry();
         };
-        let hand = Hand { applier: self, client: &client, job, step: step.id };
+        let hand = Hand { applier: self, client: &client, report };
         let result = hand.carry_out(&step.action).await;
         if let Action::Container(id, _) = &step.action {
             self.refresh(id.clone()).await;
@@ -135,18 +109,12 @@ impl Applier {
             self.refresh_all().await;
         }
         match result {
-            Ok(did) => {
-                report(StepState::Done, Reason::None, did.said, false, did.wrote);
-                true
-            }
-            Err(StepError::Cannot { reason, text }) => {
-                report(StepState::Failed, reason, text, false, false);
-                false
-            }
+            Ok(did) => Outcome { message: did.said, ..Outcome::done(did.wrote) },
+            Err(StepError::Cannot { reason, text }) => Outcome::failed(reason, text),
             Err(StepError::Api(error)) => {
                 let retry = error.may_retry() || matches!(error, ApiError::Unauthorized);
-                report(StepState::Failed, error.reason(), error.to_string(), retry, error.is_in_doubt());
-                false
+                let (reason, wrote) = (error.reason(), error.is_in_doubt());
+                Outcome { retry, wrote, ..Outcome::failed(reason, error.to_string()) }
             }
         }
     }
@@ -175,8 +143,7 @@ impl Applier {
 struct Hand<'a> {
     applier: &'a Applier,
     client: &'a Client,
-    job: JobId,
-    step: StepId,
+    report: Report,
 }
 
 impl Hand<'_> {
@@ -212,8 +179,7 @@ impl Hand<'_> {
 
     fn progress(&self, line: &str) {
         // Of a task only its lines are known, not how many there will be.
-        let (job, step) = (self.job, self.step);
-        self.applier.events.send(PluginEvent::Progress { job, step, share: 0.5, message: line.to_owned() });
+        self.report.progress(0.5, line.to_owned());
     }
 
     /// Calls, and waits for the task that answers.
@@ -223,7 +189,7 @@ impl Hand<'_> {
     }
 
     async fn wait(&self, upid: &Upid) -> Result<Did, StepError> {
-        tracing::info!(job = self.job, upid = upid.as_str(), "waiting for a task of Proxmox VE's");
+        tracing::info!(job = self.report.job, upid = upid.as_str(), "waiting for a task of Proxmox VE's");
         let patience = self.applier.settings.timing.task;
         let mut last = String::new();
         let ended = task::wait(self.client, upid, patience, |line| {
@@ -292,7 +258,7 @@ impl Hand<'_> {
             // Whether it was begun is not known: looked up, and never simply repeated.
             Err(error) if error.is_in_doubt() => {
                 tracing::warn!(
-                    job = self.job,
+                    job = self.report.job,
                     "the answer to making container {id} was lost: looking for it ({error})"
                 );
                 return match self.made_already(id, &node, origin).await? {

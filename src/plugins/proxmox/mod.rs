@@ -153,6 +153,6 @@ impl Plugin for Proxmox {
     }
 
     fn apply(&self, work: Work) -> BoxFuture<'static, ()> {
-        self.applier.clone().apply(work).boxed()
+        super::steps::in_its_own_task(NAME, self.applier.clone().apply(work))
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest as _, Sha256, Sha512};
 use zbus::{Fd, ObjectPath};
 
-use super::{Context, Outcome, Report};
+use super::{Context, Outcome, Report, progress_of};
 use crate::{
     desired::{ImageKind, TemplateSource, TemplateSpec},
     model::{Name, Reason, StepState},
@@ -56,7 +56,7 @@ async fn try_fetch(context: &Context, name: &Name, spec: &TemplateSpec, report: 
         }
         None => begin(&connection, name, spec).await?,
     };
-    let end = transfer::follow(&path, &mut news, &report.progress()).await?;
+    let end = transfer::follow(&path, &mut news, &progress_of(report)).await?;
     let failed = |reason, why: String| Outcome::failed(reason, why).after_writing();
     match end {
         End::Done => {}

@@ -1,48 +1,12 @@
-//! What a step came to.
+//! What an error of systemd-machined's, or of the disk, makes of a step.
 
 use crate::{
-    model::{Reason, StepState},
-    plugins::machined::{call::CallError, settings::store::StoreError},
+    model::Reason,
+    plugins::{
+        machined::{call::CallError, settings::store::StoreError},
+        steps::Outcome,
+    },
 };
-
-/// What a step came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) state: StepState,
-    pub(super) reason: Reason,
-    pub(super) message: String,
-    pub(super) retry: bool,
-    pub(super) wrote: bool,
-}
-
-impl Outcome {
-    /// It holds.
-    pub(super) const fn done(wrote: bool) -> Self {
-        Self { state: StepState::Done, reason: Reason::None, message: String::new(), retry: false, wrote }
-    }
-
-    /// It cannot be attempted.
-    pub(super) const fn blocked(reason: Reason, message: String) -> Self {
-        Self { state: StepState::Blocked, reason, message, retry: false, wrote: false }
-    }
-
-    /// It did not come to hold.
-    pub(super) const fn failed(reason: Reason, message: String) -> Self {
-        Self { state: StepState::Failed, reason, message, retry: false, wrote: false }
-    }
-
-    /// Something was written on the way.
-    pub(super) const fn after_writing(mut self) -> Self {
-        self.wrote = true;
-        self
-    }
-
-    /// Trying again may help.
-    pub(super) const fn worth_a_retry(mut self) -> Self {
-        self.retry = true;
-        self
-    }
-}
 
 impl From<CallError> for Outcome {
     fn from(error: CallError) -> Self {

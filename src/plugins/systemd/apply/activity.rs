@@ -107,7 +107,7 @@ impl<'a> Unit<'a> {
         let last = self.look().await?;
         // systemd shows a unit that it will restart as failed for a moment: the last look tells the two apart.
         let verdict = Fall::of(&started, &last).or(verdict);
-        Ok(verdict.map_or_else(Outcome::done, |fall| fall.outcome(self.name, &last)))
+        Ok(verdict.map_or_else(|| Outcome::done(true), |fall| fall.outcome(self.name, &last)))
     }
 }
 
@@ -198,7 +198,7 @@ pub(super) async fn start(context: &Context, name: &Name, report: &Report) -> Re
         return Ok(obstacle);
     }
     if holds(&seen) {
-        return Ok(Outcome::held());
+        return Ok(Outcome::done(false));
     }
     let end = unit.job("StartUnit", &seen.facts.id, bound(seen.facts.start_timeout_usec)).await?;
     started(&mut unit, end, report).await
@@ -245,7 +245,7 @@ async fn started(unit: &mut Unit<'_>, end: End, report: &Report) -> Result<Outco
             if seen.facts.condition_unmet && !is_up(&seen) {
                 skipped(name)
             } else if seen.facts.oneshot && holds(&seen) {
-                Outcome::done()
+                Outcome::done(true)
             } else {
                 unit.hold_down(seen, report).await?
             }
@@ -274,17 +274,17 @@ pub(super) async fn stop(context: &Context, name: &Name) -> Result<Outcome, Call
     let is_down = |seen: &Seen| matches!(seen.facts.active_state.as_str(), "inactive" | "failed");
     // A job in the queue would bring it up again.
     if is_down(&seen) && seen.facts.job.is_none() {
-        return Ok(Outcome::held());
+        return Ok(Outcome::done(false));
     }
     let end = match unit.job("StopUnit", &seen.facts.id, bound(stop_bound_usec(&seen))).await {
         Err(CallError::Refused { name, .. }) if name == "org.freedesktop.systemd1.NoSuchUnit" => {
-            return Ok(Outcome::held());
+            return Ok(Outcome::done(false));
         }
         end => end?,
     };
     let seen = unit.look().await?;
     if is_down(&seen) {
-        return Ok(Outcome::done());
+        return Ok(Outcome::done(true));
     }
     let failed =
         |reason, what: &str| Outcome::failed(reason, format!("{name} {what}: {}", ending(&seen))).after_writing();

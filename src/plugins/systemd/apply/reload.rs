@@ -20,7 +20,7 @@ pub(super) async fn reload(context: &super::Context) -> Outcome {
         Err(error) => Err(error),
     };
     match quiet {
-        Ok(()) => Outcome::done(),
+        Ok(()) => Outcome::done(true),
         // What stood in the way of the last look was no failure of the reload; it is asked again all the same.
         Err(error @ CallError::Away(_)) => Outcome::from(error).worth_a_retry(),
         Err(error) => error.into(),

@@ -26,7 +26,7 @@ pub(super) async fn set(context: &Context, name: &Name, values: &BTreeMap<String
     }
     let differing = differing(&seen, values);
     if differing.is_empty() {
-        return Ok(Outcome::held());
+        return Ok(Outcome::done(false));
     }
     let mut typed: Vec<(&str, Variant<'static>)> = Vec::new();
     for (property, value) in &differing {
@@ -53,7 +53,7 @@ pub(super) async fn set(context: &Context, name: &Name, values: &BTreeMap<String
     let seen = context.handle.read(name).await?;
     let left = self::differing(&seen, values);
     Ok(match left.iter().next() {
-        None => Outcome::done(),
+        None => Outcome::done(true),
         Some((property, value)) => {
             let kept = seen.facts.properties.get(*property).map_or_else(|| "nothing".to_owned(), ToString::to_string);
             let why = format!("systemd took {property}={value} of {name}, and shows {kept}");
