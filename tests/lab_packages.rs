@@ -404,6 +404,34 @@ fn a_killed_packagekitd_is_begun_again() {
     assert_eq!(lab.get(PLUGIN_PATH, PLUGIN, "Status"), "connected");
 }
 
+/// As where it ends for being idle just when it is asked something.
+#[test]
+fn a_packagekitd_that_ends_over_a_question_is_asked_again() {
+    let Some(lab) = enter() else { return };
+    settle(&lab, &installed("dpkg"));
+    let mut signals = lab.signals();
+    let over = |question: &str, ask: &dyn Fn()| {
+        lab.run(&["systemctl", "start", "packagekit.service"]);
+        lab.run(&["systemctl", "kill", "--signal=SIGSTOP", "packagekit.service"]);
+        let mut calls = Calls::listen();
+        ask();
+        calls.until(question);
+        lab.run(&["systemctl", "kill", "--signal=SIGKILL", "packagekit.service"]);
+    };
+    // What is offered, and what would come along; then, by an op-dbus that does not know it yet, who it is.
+    for document in [packages(&json!({ "dpkg": {}, "lab-other": {} })), installed("lab-other")] {
+        over("CreateTransaction", &|| drop(send(&lab, &document)));
+        lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+        lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
+    }
+    assert_eq!(version(&lab, "lab-other"), "1.0");
+    lab.until(PLUGIN_PATH, PLUGIN, "UpdatesAvailable", |updates| *updates == 1);
+    over("GetAll", &|| drop(lab.run(&["systemctl", "restart", "op-dbus.service"])));
+    lab.until(PLUGIN_PATH, PLUGIN, "BackendVersion", |version| version.as_str().unwrap().contains("apt"));
+    let told = signals.changes(PLUGIN_PATH, "Plugin");
+    assert!(told.iter().all(|(changed, _)| changed.get("Status") != Some(&json!("unavailable"))), "{told:?}");
+}
+
 #[test]
 fn a_dpkg_that_was_killed_fails_cleanly_and_is_gone_on_with_once_it_is_repaired() {
     let Some(lab) = enter() else { return };
@@ -503,7 +531,9 @@ fn a_script_that_fails_fails_its_package_alone() {
     assert_eq!(lab.set_desired_state(&document).1, "partial");
     assert_eq!(version(&lab, "lab-hello"), "1.0");
     let (status, reason) = stands(&lab, &path("package", "lab-bad"));
-    assert_eq!((status.as_str(), reason.as_str()), ("failed", "PackageScriptFailed"));
+    let message = of(&lab, "lab-bad", RESOURCE, "Message");
+    assert_eq!((status.as_str(), reason.as_str()), ("failed", "PackageScriptFailed"), "{message}");
+    assert!(message.as_str().unwrap().contains("exit status 3"), "{message}");
     let differences = of(&lab, "lab-bad", RESOURCE, "Differences");
     assert_eq!(differences[0][2]["data"], "half-configured", "{differences}");
     // Halfway it can be removed.
@@ -634,6 +664,17 @@ impl Calls {
         out.read_line(&mut line).unwrap();
         assert!(line.starts_with("Monitoring"), "{line}");
         Self(child, out)
+    }
+
+    /// Waits for a call of that method.
+    fn until(&mut self, member: &str) {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.1.read_line(&mut line).unwrap(), 0, "the monitor stays");
+            if serde_json::from_str::<Value>(&line).unwrap()["member"] == member {
+                return;
+            }
+        }
     }
 
     /// Those until now: who called what.
