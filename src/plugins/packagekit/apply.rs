@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     client::{Call, Progress, TransactionError, is_full},
-    database::{log_beyond, log_length},
+    database::{complaint, log_beyond, log_length},
     keeper::{Keeper, facts_now, installed_id},
     outlook::{Direction, simulate},
     wire,
@@ -144,21 +144,23 @@ async fn together(keeper: &Arc<Keeper>, kind: Kind, targets: Vec<Target>) {
     }
 }
 
-/// Of an attempt that failed over a package, what dpkg had to say: that the disk is full PackageKit leaves out.
+/// Of an attempt that failed over a package, what dpkg had to say: PackageKit leaves most of it out, and where dpkg ended
+/// before it was listened to, all.
 async fn explained(keeper: &Arc<Keeper>, attempt: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let length = log_length(&keeper.config.folders);
-    let result = attempt.await;
-    let Err(Failure::Of(TransactionError::Failed { reason: Reason::PackageScriptFailed, message, .. })) = &result
-    else {
-        return result;
+    let error = match attempt.await {
+        Err(Failure::Of(TransactionError::Failed { reason: Reason::PackageScriptFailed, message, .. })) => message,
+        result => return result,
     };
     let folders = keeper.config.folders.clone();
-    let log = tokio::task::spawn_blocking(move || log_beyond(&folders, length)).await.ok().flatten();
-    if log.is_some_and(|log| is_full(&log)) {
-        let message = format!("no space left on device: {message}");
-        return Err(Failure::Of(TransactionError::Failed { reason: Reason::NoSpace, message, retry: true }));
-    }
-    result
+    let log =
+        tokio::task::spawn_blocking(move || log_beyond(&folders, length)).await.ok().flatten().unwrap_or_default();
+    let is_full = is_full(&log);
+    Err(Failure::Of(TransactionError::Failed {
+        reason: if is_full { Reason::NoSpace } else { Reason::PackageScriptFailed },
+        message: complaint(&log).unwrap_or(error),
+        retry: is_full,
+    }))
 }
 
 fn holds(keeper: &Keeper, target: &Target) -> bool {

@@ -6,7 +6,10 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
-use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, message::Type};
+use zbus::{
+    Connection, DBusError as _, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, fdo,
+    message::Type,
+};
 
 use super::wire::{self, Code, Exit, Found, Info, NAME, PATH, TRANSACTION};
 use crate::{model::Reason, plugins::systemd::BusChoice};
@@ -30,6 +33,12 @@ const ANSWER_SILENCE: Duration = Duration::from_secs(60);
 
 /// The same of one that fetches lists: it tells each as it comes.
 const FETCH_SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// How often a question is put again that was stopped for another's sake, or that packagekitd ended over.
+const MOST_TRIES: u32 = 5;
+
+/// The wait before such another try, times the number of the try.
+const TRY_WAIT: Duration = Duration::from_millis(500);
 
 /// Signals of one transaction that are kept until they are read: an answer with a signal for each of 10,000 packages fits.
 const MOST_QUEUED: usize = 20_000;
@@ -70,10 +79,14 @@ pub(super) enum TransactionError {
 
 impl From<zbus::Error> for TransactionError {
     fn from(error: zbus::Error) -> Self {
+        let away = |text: Option<&str>, name: &str| {
+            Self::Away(text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned())
+        };
         match error {
-            zbus::Error::MethodError(name, text, _) => {
-                Self::Away(text.filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_string()))
-            }
+            // Who was asked left the bus first: packagekitd may just have ended for being idle.
+            zbus::Error::FDO(error) if matches!(*error, fdo::Error::NoReply(_)) => Self::Died,
+            zbus::Error::FDO(error) => away(error.description(), &error.name()),
+            zbus::Error::MethodError(name, text, _) => away(text.as_deref(), &name),
             error => Self::Away(error.to_string()),
         }
     }
@@ -163,7 +176,9 @@ impl Client {
 
     /// What PackageKit says of itself; starts it.
     pub(super) async fn about(&self) -> Result<About, TransactionError> {
-        let reply = self.connection.call_method(Some(NAME), PATH, Some(PROPERTIES), "GetAll", &NAME).await?;
+        let get =
+            || async { Ok(self.connection.call_method(Some(NAME), PATH, Some(PROPERTIES), "GetAll", &NAME).await?) };
+        let reply = again(get).await?;
         let properties: std::collections::HashMap<String, OwnedVariant> =
             reply.body().deserialize().map_err(|error| unreadable(&error))?;
         let number = |name: &str| properties.get(name).and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
@@ -178,11 +193,19 @@ impl Client {
 
     /// Seconds since the lists were last fetched by PackageKit; `None` = never.
     pub(super) async fn refreshed_ago(&self) -> Result<Option<u32>, TransactionError> {
-        let member = "GetTimeSinceAction";
-        let reply =
-            self.connection.call_method(Some(NAME), PATH, Some(NAME), member, &wire::ROLE_REFRESH_CACHE).await?;
+        let (member, role) = ("GetTimeSinceAction", wire::ROLE_REFRESH_CACHE);
+        let get = || async { Ok(self.connection.call_method(Some(NAME), PATH, Some(NAME), member, &role).await?) };
+        let reply = again(get).await?;
         let seconds: u32 = reply.body().deserialize().map_err(|error| unreadable(&error))?;
         Ok(Some(seconds).filter(|seconds| *seconds != u32::MAX))
+    }
+
+    /// Runs a transaction that changes nothing, again where it was stopped for another's sake.
+    ///
+    /// # Errors
+    /// [`TransactionError`].
+    pub(super) async fn ask(&self, call: Call<'_>) -> Result<Told, TransactionError> {
+        again(|| self.run(call, |_| {})).await
     }
 
     /// Runs one transaction to its end.
@@ -219,9 +242,10 @@ impl Client {
         let rule = MatchRule::builder().msg_type(Type::Signal).sender(owner.as_str()).path(path.as_str()).build()?;
         let queue = NonZeroUsize::new(MOST_QUEUED);
         let mut signals = MessageStream::for_match_rule(rule, &self.connection, queue).await?;
-        self.call(&path, "SetHints", &HINTS.as_slice()).await?;
+        let transaction = Transaction { connection: &self.connection, owner: &owner, path: &path };
+        transaction.call("SetHints", &HINTS.as_slice()).await?;
         let mut listener = Listener::new(progress);
-        let mut call_made = std::pin::pin!(self.begin(&path, call).fuse());
+        let mut call_made = std::pin::pin!(transaction.begin(call).fuse());
         loop {
             tokio::select! {
                 biased;
@@ -243,27 +267,57 @@ impl Client {
             }
         }
     }
+}
 
-    async fn begin(&self, path: &OwnedObjectPath, call: Call<'_>) -> Result<(), TransactionError> {
+/// Asks something that changes nothing, again where PackageKit did not get to its end.
+async fn again<T, F>(ask: impl Fn() -> F) -> Result<T, TransactionError>
+where
+    F: Future<Output = Result<T, TransactionError>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match ask().await {
+            Err(TransactionError::Died | TransactionError::Cancelled | TransactionError::Locked(_))
+                if tries < MOST_TRIES => {}
+            result => return result,
+        }
+        tokio::time::sleep(TRY_WAIT * tries).await;
+    }
+}
+
+/// A transaction's object.
+struct Transaction<'a> {
+    connection: &'a Connection,
+    /// Who has it, and nobody that is started in its place.
+    owner: &'a str,
+    path: &'a OwnedObjectPath,
+}
+
+impl Transaction<'_> {
+    async fn begin(&self, call: Call<'_>) -> Result<(), TransactionError> {
         match call {
-            Call::Resolve(names, filter) => self.call(path, "Resolve", &(filter, names)).await,
-            Call::Updates => self.call(path, "GetUpdates", &wire::FILTER_NONE).await,
-            Call::Refresh => self.call(path, "RefreshCache", &false).await,
-            Call::Install(ids, flags) => self.call(path, "InstallPackages", &(flags, ids)).await,
-            Call::Update(ids, flags) => self.call(path, "UpdatePackages", &(flags, ids)).await,
+            Call::Resolve(names, filter) => self.call("Resolve", &(filter, names)).await,
+            Call::Updates => self.call("GetUpdates", &wire::FILTER_NONE).await,
+            Call::Refresh => self.call("RefreshCache", &false).await,
+            Call::Install(ids, flags) => self.call("InstallPackages", &(flags, ids)).await,
+            Call::Update(ids, flags) => self.call("UpdatePackages", &(flags, ids)).await,
             // With what depends on them (apt does so whatever is said), without what nobody needs then.
-            Call::Remove(ids, flags) => self.call(path, "RemovePackages", &(flags, ids, true, false)).await,
+            Call::Remove(ids, flags) => self.call("RemovePackages", &(flags, ids, true, false)).await,
         }
     }
 
-    async fn call<B: serde::Serialize + DynamicType>(
-        &self,
-        path: &OwnedObjectPath,
-        member: &str,
-        body: &B,
-    ) -> Result<(), TransactionError> {
-        self.connection.call_method(Some(NAME), path, Some(TRANSACTION), member, body).await?;
-        Ok(())
+    async fn call<B: serde::Serialize + DynamicType>(&self, member: &str, body: &B) -> Result<(), TransactionError> {
+        match self.connection.call_method(Some(self.owner), self.path, Some(TRANSACTION), member, body).await {
+            Ok(_) => Ok(()),
+            // That unique name is nobody's any more.
+            Err(zbus::Error::FDO(error))
+                if matches!(*error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)) =>
+            {
+                Err(TransactionError::Died)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -426,4 +480,19 @@ pub(super) fn is_full(message: &str) -> bool {
 /// PackageKit's texts have several lines.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_while_it_is_asked_is_not_away() {
+        let error = |error: fdo::Error| TransactionError::from(zbus::Error::FDO(Box::new(error)));
+        assert_eq!(error(fdo::Error::NoReply("Remote peer disconnected".to_owned())), TransactionError::Died);
+        let away = |text: &str| TransactionError::Away(text.to_owned());
+        assert_eq!(error(fdo::Error::ServiceUnknown("not activatable".to_owned())), away("not activatable"));
+        let nameless = error(fdo::Error::ServiceUnknown(String::new()));
+        assert_eq!(nameless, away("org.freedesktop.DBus.Error.ServiceUnknown"));
+    }
 }

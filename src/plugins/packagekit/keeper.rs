@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{
     PackageKitConfig,
     catalogue::{Catalogue, installed_of, parts},
-    client::{About, Call, Client, Told, TransactionError},
+    client::{About, Call, Client, TransactionError},
     database::{Database, Entry, Installed, offers_stamp, providers},
     mirror::Mirror,
     outlook::{Direction, Wanted, foresee},
@@ -23,12 +23,6 @@ use crate::{
     model::{Backend, BackendStatus, Change, Name, Offer, Outlook, PackageFacts},
     plugins::{Events, Interest, PluginError, PluginEvent},
 };
-
-/// How often a question is put again that was stopped for another's sake, or that packagekitd died over.
-const MOST_TRIES: u32 = 5;
-
-/// The wait before such another try, times the number of the try.
-const TRY_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a job waits for PackageKit's answers before it plans without them: what has to do with packages is blocked
 /// then, and the rest goes on.
@@ -166,7 +160,7 @@ impl Keeper {
             return Ok(());
         }
         self.introduce().await?;
-        let told = self.ask(Call::Resolve(&questions, wire::FILTER_NONE)).await?;
+        let told = self.client()?.ask(Call::Resolve(&questions, wire::FILTER_NONE)).await?;
         let (database, installed, mut catalogue) = {
             let now = self.state();
             let old = if outdated { Catalogue::default() } else { now.mirror.catalogue.clone() };
@@ -218,21 +212,6 @@ impl Keeper {
         if installs { Ok(()) } else { Err(TransactionError::Away(text)) }
     }
 
-    /// Runs a transaction that changes nothing, again where it was stopped for another's sake.
-    pub(super) async fn ask(&self, call: Call<'_>) -> Result<Told, TransactionError> {
-        let client = self.client()?;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match client.run(call, |_| {}).await {
-                Err(TransactionError::Died | TransactionError::Cancelled | TransactionError::Locked(_))
-                    if tries < MOST_TRIES => {}
-                result => return result,
-            }
-            tokio::time::sleep(TRY_WAIT * tries).await;
-        }
-    }
-
     /// Brings all up that the document's packages need, and says how the backend is.
     pub(super) async fn catch_up(&self) {
         let packages = self.state().mirror.packages.clone();
@@ -257,13 +236,16 @@ impl Keeper {
             self.show(BackendStatus::Unavailable, &error.to_string());
             // It may be another by then.
             self.state().about = None;
+        }
+        if !matches!(error, TransactionError::Failed { .. }) {
             self.retry.notify_one();
         }
     }
 
     /// Asks how many updates there are. No one waits for that, and nothing else depends on it.
     pub(super) async fn count_updates(&self) {
-        if let Ok(told) = self.ask(Call::Updates).await {
+        let Ok(client) = self.client() else { return };
+        if let Ok(told) = client.ask(Call::Updates).await {
             let updates = told.packages.iter().filter(|found| found.info == Info::Available).count();
             self.events.send(PluginEvent::Updates(u32::try_from(updates).unwrap_or(u32::MAX)));
         }
@@ -386,7 +368,7 @@ impl Keeper {
                 return Ok(());
             }
         }
-        self.ask(Call::Refresh).await?;
+        self.client()?.ask(Call::Refresh).await?;
         let mut state = self.state();
         state.refreshed = Some(Instant::now());
         // What they say now is asked for, whatever their files look like.

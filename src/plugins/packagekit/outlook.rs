@@ -95,7 +95,7 @@ pub(super) async fn simulate(
         Direction::In => Call::Install(ids, wire::FLAG_SIMULATE | wire::FLAG_ALLOW_DOWNGRADE),
         Direction::Out => Call::Remove(ids, wire::FLAG_SIMULATE),
     };
-    match client.run(call, |_| {}).await {
+    match client.ask(call).await {
         Ok(told) => Ok(read(&told.packages, ids, installed, allow_untrusted)),
         Err(TransactionError::Failed { reason, message, .. }) => {
             Ok(Outlook { refused: Some((reason, message)), ..Outlook::default() })

@@ -118,8 +118,9 @@ impl From<u32> for Code {
             13 | 35 | 36 | 45 => Self::Reason(Reason::PackageConflict, false),
             20 => Self::Reason(Reason::Protected, false),
             46 => Self::Reason(Reason::NoSpace, true),
-            // local-install-failed, invalid and corrupt packages, failed to configure, to install, to remove.
-            29 | 38 | 40 | 56 | 58 | 59 => Self::Reason(Reason::PackageScriptFailed, false),
+            // transaction-error (all that PackageKit has to say where dpkg ended before it had read why), local-install-failed,
+            // invalid and corrupt packages, failed to configure, to install, to remove.
+            16 | 29 | 38 | 40 | 56 | 58 | 59 => Self::Reason(Reason::PackageScriptFailed, false),
             _ => Self::Reason(Reason::Refused, false),
         }
     }
@@ -198,6 +199,7 @@ mod tests {
         assert_eq!(Code::from(10), Code::Reason(Reason::DownloadFailed, true));
         assert_eq!(Code::from(46), Code::Reason(Reason::NoSpace, true));
         assert_eq!(Code::from(13), Code::Reason(Reason::PackageConflict, false));
+        assert_eq!(Code::from(16), Code::Reason(Reason::PackageScriptFailed, false));
         assert_eq!(Code::from(4000), Code::Reason(Reason::Refused, false));
     }
 }

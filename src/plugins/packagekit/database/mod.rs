@@ -2,19 +2,23 @@
 
 mod dpkg;
 mod lists;
+mod log;
 mod watch;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use super::version::Scheme;
 
-pub(super) use self::{lists::providers, watch::Watch};
+pub(super) use self::{
+    lists::providers,
+    log::{complaint, log_beyond, log_length},
+    watch::Watch,
+};
 
 /// The name of dpkg's database in its folder.
 const STATUS: &str = "status";
@@ -24,9 +28,6 @@ const LOCKS: [&str; 2] = ["lock", "lock-frontend"];
 
 /// dpkg's journal in its folder: what it had not yet put into its database when it ended.
 const JOURNAL: &str = "updates";
-
-/// How much of the end of a log is read: what dpkg prints of one transaction that fails.
-const LOG_END: u64 = 16 * 1024;
 
 /// The kernel's list of file locks (proc_locks(5)).
 const PROC_LOCKS: &str = "/proc/locks";
@@ -126,23 +127,6 @@ pub(super) struct Stamp {
     inode: u64,
     size: u64,
     changed: (i64, i64),
-}
-
-/// How long what dpkg printed is by now.
-pub(super) fn log_length(folders: &PackageFolders) -> u64 {
-    fs::metadata(&folders.log).map_or(0, |meta| meta.len())
-}
-
-/// What dpkg printed beyond that length, the end of it: PackageKit cuts its messages at their first colon.
-pub(super) fn log_beyond(folders: &PackageFolders, length: u64) -> Option<String> {
-    let mut file = fs::File::open(&folders.log).ok()?;
-    let end = file.metadata().ok()?.len();
-    // Rotated meanwhile, it is all new.
-    let from = if end < length { 0 } else { length };
-    file.seek(SeekFrom::Start(from.max(end.saturating_sub(LOG_END)))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(LOG_END).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The state of that file now; `None` = it is not there.

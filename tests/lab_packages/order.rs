@@ -1,0 +1,44 @@
+//! What comes after packages.
+
+use op_dbus_testkit::path;
+use serde_json::json;
+
+use crate::fixture::{JOB, enter, plan, runs, stands, version};
+
+#[test]
+fn a_unit_that_a_package_brings_is_planned_and_started() {
+    let Some(lab) = enter() else { return };
+    let document = json!({
+        "packagekit": { "packages": { "lab-service": { "ensure": "installed" } } },
+        "systemd": { "units": { "lab-service.service": { "enabled": true, "active_state": "active" } } },
+    });
+    let steps = plan(&lab, &document);
+    let actions: Vec<&str> = steps.iter().map(|(action, _)| action.as_str()).collect();
+    assert_eq!(actions, ["install-package", "set-unit-file", "daemon-reload", "start"]);
+    let (job, result) = lab.set_desired_state(&document);
+    assert_eq!(result, "done", "{} {}", lab.get(&job, JOB, "Message"), lab.get(&job, JOB, "Steps"));
+    assert!(runs(&lab, "lab-service.service"));
+    assert_eq!(lab.run(&["systemctl", "is-enabled", "lab-service.service"]), "enabled");
+    assert_eq!(lab.set_desired_state(&document).1, "unchanged");
+}
+
+#[test]
+fn what_comes_after_a_package_waits_for_it() {
+    let Some(lab) = enter() else { return };
+    let document = |package: &str| {
+        json!({
+            "packagekit": { "packages": { "lab-service": { "ensure": "installed" }, package: { "ensure": "installed" } } },
+            "systemd": { "units": { "lab-service.service": { "active_state": "active", "after": [format!("package:{package}")] } } },
+            "ovsdb": { "bridges": { "ovsbr0": { "ports": { "labp0": { "type": "internal", "after": [format!("package:{package}")] } } } } },
+        })
+    };
+    // Its package cannot come: neither can they; the other package does.
+    assert_eq!(lab.set_desired_state(&document("lab-nowhere")).1, "partial");
+    assert_eq!(version(&lab, "lab-service"), "1.0");
+    for resource in [path("unit", "lab-service.service"), path("port", "labp0")] {
+        assert_eq!(stands(&lab, &resource), ("blocked".to_owned(), "DependencyFailed".to_owned()), "{resource}");
+    }
+    assert_eq!(lab.set_desired_state(&document("lab-hello")).1, "done");
+    assert!(runs(&lab, "lab-service.service"));
+    assert_eq!(lab.ovs(&["port-to-br", "labp0"]), "ovsbr0");
+}
