@@ -15,13 +15,9 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use op_dbus_testkit::PrivateBus;
 use serde_json::{Value, json};
 use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, fdo};
-
-#[path = "../tests/common/bus.rs"]
-mod private_bus;
-
-use private_bus::PrivateBus;
 
 const NAME: &str = "org.opdbus";
 const STATE: &str = "/org/opdbus/state";

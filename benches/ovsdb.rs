@@ -11,9 +11,6 @@
     missing_docs
 )]
 
-#[path = "../tests/common/ovsdb.rs"]
-mod common;
-
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
@@ -21,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PrivateSwitch, Watched, timing};
+use op_dbus_testkit::ovsdb::{PrivateSwitch, Watched, timing};
 use serde_json::{Value, json};
 
 const SIZES: [usize; 2] = [1_000, 10_000];

@@ -15,7 +15,7 @@ use crate::{
     desired::{Rules, parse_with},
     logging::Logging,
     model::{Backend, BackendStatus, Reader},
-    notify,
+    notify::ServiceManager,
     plan::{Hand, Inventory},
     plugins::{
         Events, Plugin, PluginEvent,
@@ -73,7 +73,8 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     let Settings { session, config, .. } = &settings;
     let session = *session;
     let mut signals = Signals::new().map_err(system("signals cannot be watched"))?;
-    notify::status("reading the last generation");
+    let manager = ServiceManager::of_environment();
+    manager.status("reading the last generation");
     let mut store = Store::open(&settings.state_dir)?;
     store.keep(config.limits.generations.count());
     let machine_id = clock::machine_id().map_err(system("/etc/machine-id cannot be read"))?;
@@ -96,13 +97,10 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     let control = handles.control;
     let state_file =
         follow_state_file(&settings.state_file, control.clone()).map_err(system("the state file cannot be watched"))?;
-    if let Some(interval) = notify::watchdog_interval() {
+    tokio::spawn(manager.clone().watchdog(move || {
         let control = control.clone();
-        tokio::spawn(notify::watchdog(interval, move || {
-            let control = control.clone();
-            async move { control.ping().await }
-        }));
-    }
+        async move { control.ping().await }
+    }));
 
     let (ready, is_ready) = oneshot::channel();
     let (leave, left) = oneshot::channel::<()>();
@@ -123,10 +121,11 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
     };
     let mut serving = tokio::spawn(serving);
     let reader = handles.hub.reader;
+    let told = manager.clone();
     let tell = tokio::spawn(async move {
         if is_ready.await.is_ok() {
-            notify::ready("mirroring");
-            tell_status(reader).await;
+            told.ready("mirroring");
+            tell_status(&told, reader).await;
         }
     });
     let mut died = None;
@@ -140,12 +139,12 @@ pub async fn run(flags: &cli::Daemon, settings: Settings, logging: Logging) -> R
             }
             wanted = signals.next() => match wanted {
                 Wanted::End => break None,
-                Wanted::Reload => reread(flags, &settings, &logging, &state_file).await,
+                Wanted::Reload => reread(flags, &settings, &logging, &state_file, &manager).await,
             },
         }
     };
     tell.abort();
-    notify::stopping("finishing the steps that have begun");
+    manager.stopping("finishing the steps that have begun");
     tracing::info!("ending: no new jobs, steps that have begun are finished");
     drop(stop);
     if died.is_none() {
@@ -298,7 +297,7 @@ async fn backends_answered(reader: Reader) {
 }
 
 /// Keeps the service manager's status line at what the tree says.
-async fn tell_status(reader: Reader) {
+async fn tell_status(manager: &ServiceManager, reader: Reader) {
     let mut said = String::new();
     loop {
         let changed = reader.listen();
@@ -318,7 +317,7 @@ async fn tell_status(reader: Reader) {
             )
         };
         if status != said {
-            notify::status(&status);
+            manager.status(&status);
             said = status;
         }
         changed.await;
@@ -326,8 +325,14 @@ async fn tell_status(reader: Reader) {
 }
 
 /// SIGHUP: the configuration and the state file are read again.
-async fn reread(flags: &cli::Daemon, settings: &Settings, logging: &Logging, state_file: &StateFile) {
-    notify::reloading();
+async fn reread(
+    flags: &cli::Daemon,
+    settings: &Settings,
+    logging: &Logging,
+    state_file: &StateFile,
+    manager: &ServiceManager,
+) {
+    manager.reloading();
     match flags.settings() {
         Ok(mut new) => {
             logging.set_level(new.config.log.level);
@@ -341,7 +346,7 @@ async fn reread(flags: &cli::Daemon, settings: &Settings, logging: &Logging, sta
         Err(error) => tracing::error!("the configuration cannot be read again and stays as it was: {error}"),
     }
     state_file.reread().await;
-    notify::ready("mirroring");
+    manager.ready("mirroring");
 }
 
 /// What the service manager, or a terminal, asks for.

@@ -6,10 +6,16 @@
 use std::{
     ffi::OsStr,
     io::{self, IsTerminal as _},
+    os::fd::AsFd,
 };
 
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Registry,
+    layer::{Layered, SubscriberExt as _},
+    reload,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::Level;
 
@@ -23,6 +29,9 @@ const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 /// What the journal calls us, whatever the binary is called.
 const IDENTIFIER: &str = "op-dbus";
 
+/// What passes on what is to be logged.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
 /// Logging has been set up in this process already.
 #[derive(Debug, thiserror::Error)]
 #[error("logging cannot be set up: {0}")]
@@ -32,12 +41,14 @@ pub struct LoggingError(String);
 #[derive(Debug, Clone)]
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// What [`VARIABLE`] says.
+    directives: Option<String>,
 }
 
 impl Logging {
     /// Logs with another level from now on, unless [`VARIABLE`] says which.
     pub fn set_level(&self, level: Level) {
-        let (filter, complaint) = filter(level);
+        let (filter, complaint) = filter(level, self.directives.as_deref());
         if let Err(error) = self.filter.reload(filter) {
             tracing::warn!("the log level stays as it was: {error}");
         }
@@ -51,8 +62,6 @@ impl Logging {
 ///
 /// [`LoggingError`]: it was set up before.
 pub fn init(level: Level) -> Result<Logging, LoggingError> {
-    let (filter, complaint) = filter(level);
-    let (filter, handle) = reload::Layer::new(filter);
     let (journal, failure) = match leads_to_journal().then(journal) {
         Some(Ok(layer)) => (Some(layer), None),
         Some(Err(error)) => (None, Some(error)),
@@ -61,17 +70,20 @@ pub fn init(level: Level) -> Result<Logging, LoggingError> {
     let stderr = journal
         .is_none()
         .then(|| tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()));
-    Registry::default()
-        .with(filter)
-        .with(journal)
-        .with(stderr)
-        .try_init()
-        .map_err(|error| LoggingError(error.to_string()))?;
+    let (filtered, logging, complaint) = filtered(level, std::env::var(VARIABLE).ok());
+    filtered.with(journal).with(stderr).try_init().map_err(|error| LoggingError(error.to_string()))?;
     complain(complaint);
     if let Some(error) = failure {
         tracing::warn!("the journal cannot be reached directly: fields are lost: {error}");
     }
-    Ok(Logging { filter: handle })
+    Ok(logging)
+}
+
+/// What passes on what is to be logged, the handle to it, and what is wrong with [`VARIABLE`], if it is.
+fn filtered(level: Level, directives: Option<String>) -> (Filtered, Logging, Option<String>) {
+    let (filter, complaint) = filter(level, directives.as_deref());
+    let (filter, handle) = reload::Layer::new(filter);
+    (Registry::default().with(filter), Logging { filter: handle, directives }, complaint)
 }
 
 /// The journal's layer. An info is informational there, not a notice.
@@ -86,19 +98,16 @@ fn journal() -> io::Result<tracing_journald::Layer> {
     Ok(layer.with_syslog_identifier(IDENTIFIER.to_owned()).with_field_prefix(None).with_priority_mappings(priorities))
 }
 
-/// What is logged, and what is wrong with [`VARIABLE`], if it is.
-fn filter(level: Level) -> (EnvFilter, Option<String>) {
+/// What is logged, and what is wrong with [`VARIABLE`]'s directives, if they are.
+fn filter(level: Level, directives: Option<&str>) -> (EnvFilter, Option<String>) {
     let ours = match level {
         Level::Error | Level::Warn => level.as_str().to_owned(),
         Level::Info | Level::Debug | Level::Trace => format!("warn,op_dbus={}", level.as_str()),
     };
-    let configured = || EnvFilter::new(ours);
-    match std::env::var(VARIABLE) {
-        Ok(directives) => match EnvFilter::try_new(&directives) {
-            Ok(filter) => (filter, None),
-            Err(error) => (configured(), Some(format!("{directives:?}: {error}"))),
-        },
-        Err(_) => (configured(), None),
+    match directives.map(|directives| (directives, EnvFilter::try_new(directives))) {
+        Some((_, Ok(filter))) => (filter, None),
+        Some((directives, Err(error))) => (EnvFilter::new(ours), Some(format!("{directives:?}: {error}"))),
+        None => (EnvFilter::new(ours), None),
     }
 }
 
@@ -111,53 +120,69 @@ fn complain(complaint: Option<String>) {
 /// Whether stderr is the stream to the journal that systemd opened: the variable alone is inherited by whoever is
 /// started with its stderr elsewhere.
 fn leads_to_journal() -> bool {
-    let Some(stream) = std::env::var_os(JOURNAL_STREAM) else { return false };
-    rustix::fs::fstat(io::stderr()).is_ok_and(|stderr| is_stream(&stream, stderr.st_dev, stderr.st_ino))
+    std::env::var_os(JOURNAL_STREAM).is_some_and(|stream| is_stream(&stream, io::stderr()))
 }
 
-fn is_stream(stream: &OsStr, device: u64, inode: u64) -> bool {
-    stream.to_str().is_some_and(|stream| stream == format!("{device}:{inode}"))
+fn is_stream(stream: &OsStr, file: impl AsFd) -> bool {
+    let is_it = |file: rustix::fs::Stat| {
+        stream.to_str().is_some_and(|stream| stream == format!("{}:{}", file.st_dev, file.st_ino))
+    };
+    rustix::fs::fstat(file).is_ok_and(is_it)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::process::{Command, Stdio};
+    use std::{
+        fs::File,
+        io::Write,
+        os::unix::fs::MetadataExt as _,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
 
-    /// Logging is set up once in a process: each set-up is a child's, which prints to its stderr.
-    fn logged(level: &str, environment: &[(&str, &str)]) -> String {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "logging::tests::logs", "--ignored", "--nocapture"])
-            .env_remove(VARIABLE)
-            .env_remove(JOURNAL_STREAM)
-            .env("OPDBUS_TEST_LEVEL", level)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+    /// Takes stderr's place.
+    #[derive(Debug, Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
-    #[test]
-    #[ignore = "run by the others, as a child"]
-    fn logs() {
-        let level = match std::env::var("OPDBUS_TEST_LEVEL").unwrap().as_str() {
-            "error" => Level::Error,
-            "debug" => Level::Debug,
-            _ => Level::Info,
-        };
-        let logging = init(level).unwrap();
-        assert!(init(level).is_err(), "once is enough");
-        tracing::error!("an error");
-        tracing::info!(generation = 7, "an info");
-        tracing::debug!("a debug");
-        tracing::info!(target: "zbus", "another's info");
-        logging.set_level(Level::Trace);
-        tracing::trace!("a trace");
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// What is written of a few events, the last of them after the level was set to trace.
+    fn logged(level: Level, directives: Option<&str>) -> String {
+        let written = Written::default();
+        let (filtered, logging, complaint) = filtered(level, directives.map(str::to_owned));
+        let writes = tracing_subscriber::fmt::layer().with_writer(written.clone()).with_ansi(false);
+        tracing::subscriber::with_default(filtered.with(writes), || {
+            complain(complaint);
+            tracing::error!("an error");
+            tracing::info!(generation = 7, "an info");
+            tracing::debug!("a debug");
+            tracing::info!(target: "zbus", "another's info");
+            logging.set_level(Level::Trace);
+            tracing::trace!("a trace");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
     }
 
     #[track_caller]
@@ -173,29 +198,34 @@ mod tests {
     #[test]
     fn the_level_is_the_configured_one_and_can_be_changed() {
         holds(
-            &logged("info", &[]),
+            &logged(Level::Info, None),
             &["an error", "an info", "generation=7", "a trace"],
             &["a debug", "another's", "\x1b"],
         );
-        holds(&logged("error", &[]), &["an error", "a trace"], &["an info"]);
-        holds(&logged("debug", &[]), &["an info", "a debug"], &["another's"]);
+        holds(&logged(Level::Error, None), &["an error", "a trace"], &["an info"]);
+        holds(&logged(Level::Debug, None), &["an info", "a debug"], &["another's"]);
     }
 
     #[test]
     fn the_environment_goes_first() {
-        let text = logged("info", &[(VARIABLE, "zbus=info,op_dbus=debug")]);
+        let text = logged(Level::Info, Some("zbus=info,op_dbus=debug"));
         holds(&text, &["a debug", "another's info"], &["a trace"]);
-        let text = logged("info", &[(VARIABLE, "op_dbus=loudly")]);
+        let text = logged(Level::Info, Some("op_dbus=loudly"));
         holds(&text, &["an info", "OPDBUS_LOG is not understood", "loudly"], &["a debug"]);
     }
 
     #[test]
     fn only_the_stream_that_systemd_opened_is_the_journal() {
-        assert!(is_stream(OsStr::new("8:42"), 8, 42));
-        for other in ["8:43", "9:42", "8:", "", "8:42:1"] {
-            assert!(!is_stream(OsStr::new(other), 8, 42), "{other:?}");
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let own = File::create(folder.path().join("own")).unwrap();
+        let other = File::create(folder.path().join("other")).unwrap();
+        let stream = |file: &File| file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
+        assert!(is_stream(OsStr::new(&stream(&own)), &own));
         // Inherited from somebody whose stderr it is: ours leads elsewhere.
-        holds(&logged("info", &[(JOURNAL_STREAM, "8:42")]), &["an info"], &[]);
+        assert!(!is_stream(OsStr::new(&stream(&other)), &own));
+        let (device, more) = (own.metadata().unwrap().dev(), format!("{}:1", stream(&own)));
+        for none in [format!("{device}:"), String::new(), more] {
+            assert!(!is_stream(OsStr::new(&none), &own), "{none:?}");
+        }
     }
 }

@@ -1,15 +1,119 @@
 //! What the service manager is told (sd_notify(3)), and the watchdog.
 //!
-//! Without NOTIFY_SOCKET in the environment, all of it does nothing.
+//! Where nobody wants to be told (no NOTIFY_SOCKET in the environment), all of it does nothing.
 
-use std::{future::Future, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    fmt::Write as _,
+    future::Future,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
-/// A message that cannot be sent is not worth more than a line: the manager then acts on its own time-outs.
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("the service manager was not told: {error}");
+/// Where the service manager listens.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// The service manager, as far as it wants to be told.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceManager {
+    /// Where it listens; `None` = it does not.
+    socket: Option<SocketAddr>,
+    /// How often it wants a sign of life; `None` = it does not.
+    watchdog: Option<Duration>,
+}
+
+impl ServiceManager {
+    /// The one that started this process.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let socket = env::var_os(SOCKET).and_then(|socket| match address(&socket) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                tracing::warn!("the service manager cannot be told: {SOCKET} is {}: {error}", socket.display());
+                None
+            }
+        });
+        Self::new(socket, sd_notify::watchdog_enabled())
+    }
+
+    /// One that listens there, and wants a sign of life that often.
+    #[must_use]
+    pub fn new(socket: Option<SocketAddr>, watchdog: Option<Duration>) -> Self {
+        // Zero stands for none (sd_watchdog_enabled(3)).
+        Self { socket, watchdog: watchdog.filter(|interval| !interval.is_zero()) }
+    }
+
+    /// A message that cannot be sent is not worth more than a line: the manager then acts on its own time-outs.
+    fn send(&self, states: &[NotifyState<'_>]) {
+        let Some(socket) = &self.socket else { return };
+        let message = states.iter().fold(String::new(), |mut message, state| {
+            // Text takes whatever is written.
+            let _ = writeln!(message, "{state}");
+            message
+        });
+        let sent = UnixDatagram::unbound().and_then(|own| own.send_to_addr(message.as_bytes(), socket));
+        if let Err(error) = sent {
+            tracing::warn!("the service manager was not told: {error}");
+        }
+    }
+
+    /// The name is owned and calls are answered; also the end of [`Self::reloading`].
+    pub fn ready(&self, status: &str) {
+        self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// What op-dbus is at, for people.
+    pub fn status(&self, status: &str) {
+        self.send(&[NotifyState::Status(&one_line(status))]);
+    }
+
+    /// Configuration and state file are read again; [`Self::ready`] must follow.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
+            // Without the time the manager would take the reload for failed and end op-dbus (systemd 253).
+            Err(error) => tracing::warn!("the service manager is not told of the reload: {error}"),
+        }
+    }
+
+    /// No new jobs; what runs is finished.
+    pub fn stopping(&self, status: &str) {
+        self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// Gives the sign of life twice in each interval, as long as `is_alive` says so: it should ask the core for an
+    /// answer. While that does not come, or is false, nothing is sent, and the manager restarts op-dbus in the end.
+    ///
+    /// To be spawned; never ends by itself, but where no sign of life is wanted at once.
+    pub async fn watchdog<F: Future<Output = bool>>(self, mut is_alive: impl FnMut() -> F) {
+        let Some(interval) = self.watchdog else { return };
+        let mut ticks = tokio::time::interval(interval / 2);
+        // After a long answer there is nothing to catch up with.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if is_alive().await {
+                self.send(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+}
+
+/// The address that the variable names: a path, or with an `@` before it an abstract name.
+fn address(socket: &OsStr) -> io::Result<SocketAddr> {
+    match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(socket),
     }
 }
 
@@ -18,135 +122,51 @@ fn one_line(text: &str) -> String {
     text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The name is owned and calls are answered; also the end of [`reloading`].
-pub fn ready(status: &str) {
-    send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
-}
-
-/// What op-dbus is at, for people.
-pub fn status(status: &str) {
-    send(&[NotifyState::Status(&one_line(status))]);
-}
-
-/// Configuration and state file are read again; [`ready`] must follow.
-pub fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
-        // Without the time the manager would take the reload for failed and end op-dbus (systemd 253).
-        Err(error) => tracing::warn!("the service manager is not told of the reload: {error}"),
-    }
-}
-
-/// No new jobs; what runs is finished.
-pub fn stopping(status: &str) {
-    send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
-}
-
-/// How often the service manager wants a sign of life; `None` = it does not.
-#[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
-    // Zero stands for none (sd_watchdog_enabled(3)).
-    sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
-}
-
-/// Gives the sign of life twice in each interval, as long as `is_alive` says so: it should ask the core for an answer.
-/// While that does not come, or is false, nothing is sent, and the manager restarts op-dbus in the end.
-///
-/// To be spawned; never ends by itself.
-pub async fn watchdog<F: Future<Output = bool>>(interval: Duration, mut is_alive: impl FnMut() -> F) {
-    let mut ticks = tokio::time::interval(interval / 2);
-    // After a long answer there is nothing to catch up with.
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if is_alive().await {
-            send(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::{
-        os::unix::net::UnixDatagram,
-        process::{Command, Stdio},
-    };
+    use tempfile::TempDir;
 
     use super::*;
 
-    /// The environment is the process's, and must not change under other tests' feet: the part is played by a child.
-    const PART: &str = "OPDBUS_TEST_NOTIFY_PART";
-
-    /// All messages that a child sends which plays that part.
-    fn messages(part: &str, environment: &[(&str, &str)]) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "notify::tests::plays_a_part", "--ignored"])
-            .env_remove("WATCHDOG_USEC")
-            .env_remove("WATCHDOG_PID")
-            .env("NOTIFY_SOCKET", &path)
-            .env(PART, part)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "{part}");
-        socket.set_nonblocking(true).unwrap();
-        let mut buffer = [0; 4096];
-        std::iter::from_fn(|| {
-            socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into())
-        })
-        .collect()
+    /// The manager's end.
+    struct Manager {
+        folder: TempDir,
+        socket: UnixDatagram,
     }
 
-    #[test]
-    #[ignore = "run by the others, as a child with a socket"]
-    fn plays_a_part() {
-        match std::env::var(PART).unwrap().as_str() {
-            "states" => {
-                ready("300 units");
-                status("one\nREADY=0 \n\n two");
-                reloading();
-                stopping("bye");
-            }
-            "watchdog" => {
-                tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-                    let interval = watchdog_interval().unwrap();
-                    assert_eq!(interval, Duration::from_millis(2));
-                    let mut answers = 0;
-                    let (hangs, mut told) = tokio::sync::mpsc::unbounded_channel();
-                    let task = watchdog(interval, || {
-                        answers += 1;
-                        let (answer, hangs) = (answers, hangs.clone());
-                        async move {
-                            match answer {
-                                1 | 3 => true,
-                                2 => false,
-                                _ => {
-                                    hangs.send(()).unwrap();
-                                    std::future::pending().await
-                                }
-                            }
-                        }
-                    });
-                    tokio::select! {
-                        () = task => {}
-                        _ = told.recv() => {}
-                    }
-                });
-            }
-            "none" => assert_eq!(watchdog_interval(), None),
-            other => panic!("{other}"),
+    impl Manager {
+        fn listen() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            Self { folder, socket }
+        }
+
+        fn told_by(&self, watchdog: Option<Duration>) -> ServiceManager {
+            ServiceManager::new(Some(address(self.folder.path().join("notify").as_os_str()).unwrap()), watchdog)
+        }
+
+        /// All messages so far.
+        fn messages(&self) -> Vec<String> {
+            let mut buffer = [0; 4096];
+            std::iter::from_fn(|| {
+                self.socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into())
+            })
+            .collect()
         }
     }
 
     #[test]
     fn tells_states_in_whole_lines() {
-        let messages = messages("states", &[]);
+        let manager = Manager::listen();
+        let told = manager.told_by(None);
+        told.ready("300 units");
+        told.status("one\nREADY=0 \n\n two");
+        told.reloading();
+        told.stopping("bye");
+        let messages = manager.messages();
         assert_eq!(messages[0], "READY=1\nSTATUS=300 units\n");
         assert_eq!(messages[1], "STATUS=one READY=0 two\n");
         let usec = messages[2].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
@@ -156,14 +176,51 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_fed_only_while_the_core_answers() {
-        assert_eq!(messages("watchdog", &[("WATCHDOG_USEC", "2000")]), ["WATCHDOG=1\n"; 2]);
+    fn finds_an_abstract_name() {
+        let folder = tempfile::tempdir().unwrap();
+        // Unique among those who run these tests.
+        let name = folder.path().as_os_str().as_bytes();
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let variable = [b"@", name].concat();
+        ServiceManager::new(Some(address(OsStr::from_bytes(&variable)).unwrap()), None).status("here");
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"STATUS=here\n");
     }
 
-    #[test]
-    fn no_watchdog_where_none_is_wanted() {
-        for environment in [&[][..], &[("WATCHDOG_USEC", "0")], &[("WATCHDOG_USEC", "2000"), ("WATCHDOG_PID", "1")]] {
-            assert_eq!(messages("none", environment), [""; 0]);
+    #[tokio::test]
+    async fn the_watchdog_is_fed_only_while_the_core_answers() {
+        let manager = Manager::listen();
+        let mut answers = 0;
+        let (hangs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let task = manager.told_by(Some(Duration::from_millis(2))).watchdog(|| {
+            answers += 1;
+            let (answer, hangs) = (answers, hangs.clone());
+            async move {
+                match answer {
+                    1 | 3 => true,
+                    2 => false,
+                    _ => {
+                        hangs.send(()).unwrap();
+                        std::future::pending().await
+                    }
+                }
+            }
+        });
+        tokio::select! {
+            () = task => {}
+            _ = told.recv() => {}
         }
+        assert_eq!(manager.messages(), ["WATCHDOG=1\n"; 2]);
+    }
+
+    #[tokio::test]
+    async fn no_watchdog_where_none_is_wanted() {
+        let manager = Manager::listen();
+        for none in [None, Some(Duration::ZERO)] {
+            manager.told_by(none).watchdog(|| async { true }).await;
+        }
+        ServiceManager::new(None, Some(Duration::from_secs(1))).status("nobody listens");
+        assert_eq!(manager.messages(), [""; 0]);
     }
 }

@@ -4,9 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "common/markdown.rs"]
-mod markdown;
-
 use std::{
     fs,
     io::{BufRead as _, BufReader},
@@ -19,8 +16,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use markdown::Block;
-use op_dbus_testkit::{Lab, NAME};
+use op_dbus_testkit::{
+    Lab, NAME,
+    markdown::{self, Block},
+};
 use tempfile::TempDir;
 use zbus::{Connection, MatchRule, MessageStream, message};
 

@@ -8,9 +8,6 @@
     missing_docs
 )]
 
-#[path = "common/ovsdb.rs"]
-mod common;
-
 use std::time::Duration;
 
 use op_dbus::{
@@ -19,9 +16,10 @@ use op_dbus::{
     plan::{Action, BridgeOp, PortOp},
     plugins::ovsdb::Timing,
 };
-use op_dbus_testkit::Lab;
-
-use common::{Watched, bridge, internal, port, timing};
+use op_dbus_testkit::{
+    Lab,
+    ovsdb::{Watched, bridge, internal, port, timing},
+};
 
 /// Where Debian's Open vSwitch has its database.
 const REMOTE: &str = "unix:/run/openvswitch/db.sock";

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -21,18 +21,33 @@ const PACKAGE: &str = "org.opdbus.Package";
 const PLUGIN: &str = "org.opdbus.Plugin";
 const PLUGIN_PATH: &str = "/org/opdbus/plugin/packagekit";
 
-/// A machine with the lab's repository, none of its packages installed, and op-dbus as on the first day.
+/// Where the bus finds what starts PackageKit.
+const ACTIVATION: &str = "/usr/share/dbus-1/system-services/org.freedesktop.PackageKit.service";
+
+/// A machine with the lab's repository, none of its packages installed, packagekitd not running, and op-dbus as on the
+/// first day; whatever a test before this one left behind, also one that failed.
 fn enter() -> Option<Lab> {
     let lab = Lab::enter()?;
     let _ = lab.outcome(&["systemctl", "stop", "op-dbus.service"]);
+    // With all that it runs: a script may wait for what never comes, and holds dpkg's locks.
+    let _ = lab.outcome(&["systemctl", "kill", "--signal=SIGKILL", "packagekit.service"]);
+    stop_packagekitd(&lab);
     let _ = lab.outcome(&["systemctl", "unmask", "packagekit.service"]);
+    let _ = lab.outcome(&["systemctl", "reset-failed", "packagekit.service"]);
     let _ = lab.outcome(&["umount", "/opt/lab-big"]);
     let _ = lab.outcome(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
-    for pipe in ["/run/lab-slow", "/run/lab-slow-go", "/run/lab-asks"] {
-        let _ = fs::remove_file(pipe);
+    for file in ["/run/lab-slow", "/run/lab-slow-go", "/run/lab-asks", "/run/reboot-required"] {
+        let _ = fs::remove_file(file);
     }
+    for (away, place) in [("/srv/away.service", ACTIVATION), ("/srv/away.deb", "/srv/packages/lab-hello_1.0_all.deb")] {
+        let _ = fs::rename(away, place);
+    }
+    lab.run(&["systemctl", "reload", "dbus.service"]);
+    let _ = lab.outcome(&["systemctl", "disable", "--now", "lab-service.service"]);
     remove_all(&lab);
     repository(&lab, &["make"]);
+    // apt's hook has started it, and it would tell of that some seconds later.
+    stop_packagekitd(&lab);
     lab.install_afresh(BINARY, None);
     Some(lab)
 }
@@ -86,12 +101,21 @@ fn runs(lab: &Lab, service: &str) -> bool {
     lab.outcome(&["systemctl", "is-active", service]).success
 }
 
-/// Stops packagekitd, as it does itself when it is idle.
+/// Stops packagekitd, as it does itself when it is idle. Nobody may be asking it anything: who does starts it again.
 fn stop_packagekitd(lab: &Lab) {
-    // Who still asks something starts it again, and has the stop cancelled.
-    let stopped =
-        || lab.outcome(&["systemctl", "stop", "packagekit.service"]).success && !runs(lab, "packagekit.service");
-    assert!((0..20).any(|_| stopped()), "packagekitd stays");
+    lab.run(&["systemctl", "stop", "packagekit.service"]);
+    assert!(!runs(lab, "packagekit.service"), "packagekitd stays");
+}
+
+/// Has op-dbus take a document that the machine is as already, and returns once it has nothing more to ask of PackageKit
+/// and that is stopped: there is one update, whose number is the last that is asked for.
+fn settle(lab: &Lab, document: &Value) {
+    lab.run(&["dpkg", "--install", "/srv/packages/lab-hello_1.0_all.deb"]);
+    repository(lab, &["publish", "lab-hello_2.0_all.deb"]);
+    stop_packagekitd(lab);
+    assert_eq!(lab.set_desired_state(document).1, "unchanged");
+    lab.until(PLUGIN_PATH, PLUGIN, "UpdatesAvailable", |updates| *updates == 1);
+    stop_packagekitd(lab);
 }
 
 /// Another program that holds dpkg's lock until it is dropped.
@@ -309,7 +333,6 @@ fn a_unit_that_a_package_brings_is_planned_and_started() {
     assert!(runs(&lab, "lab-service.service"));
     assert_eq!(lab.run(&["systemctl", "is-enabled", "lab-service.service"]), "enabled");
     assert_eq!(lab.set_desired_state(&document).1, "unchanged");
-    lab.run(&["systemctl", "disable", "--now", "lab-service.service"]);
 }
 
 #[test]
@@ -331,7 +354,6 @@ fn what_comes_after_a_package_waits_for_it() {
     assert_eq!(lab.set_desired_state(&document("lab-hello")).1, "done");
     assert!(runs(&lab, "lab-service.service"));
     assert_eq!(lab.ovs(&["port-to-br", "labp0"]), "ovsbr0");
-    lab.run(&["systemctl", "stop", "lab-service.service"]);
 }
 
 #[test]
@@ -401,6 +423,23 @@ fn a_dpkg_that_was_killed_fails_cleanly_and_is_gone_on_with_once_it_is_repaired(
 }
 
 #[test]
+fn progress_shows_on_the_job_while_a_package_is_put_in() {
+    let Some(lab) = enter() else { return };
+    let mut signals = lab.signals();
+    let job = begin_slow(&lab);
+    let told = signals.until("the package that is put in", |signal| {
+        signal.path == job
+            && signal.member == "StepChanged"
+            && signal.arguments[2].as_str().is_some_and(|text| text.contains("lab-slow 1.0"))
+    });
+    assert_eq!(told.arguments[1], "running");
+    let progress = lab.get(&job, JOB, "Progress").as_f64().unwrap();
+    assert!((0.0..1.0).contains(&progress), "{progress}");
+    fs::OpenOptions::new().write(true).open("/run/lab-slow-go").unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(lab.wait(&job), "done");
+}
+
+#[test]
 fn a_broken_repository_says_so_and_is_tried_again() {
     let Some(lab) = enter() else { return };
     // The lists name it, and it is not there.
@@ -421,7 +460,6 @@ fn a_broken_repository_says_so_and_is_tried_again() {
     assert_eq!(stands(&lab, &path("package", "lab-new")).1, "PackageNotFound");
     let message = of(&lab, "lab-new", RESOURCE, "Message");
     assert!(message.as_str().unwrap().contains("could not be fetched"), "{message}");
-    fs::rename("/srv/Packages", "/srv/repository/Packages").unwrap();
 }
 
 #[test]
@@ -443,7 +481,6 @@ fn offline_what_is_at_hand_is_installed_and_the_rest_says_so() {
     lab.run(&["apt-get", "--quiet", "--quiet", "update"]);
     assert_eq!(lab.set_desired_state(&installed("lab-far")).1, "failed");
     assert_eq!(stands(&lab, &path("package", "lab-far")).1, "DownloadFailed");
-    lab.run(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
 }
 
 #[test]
@@ -460,6 +497,20 @@ fn a_full_disk_says_so_and_is_tried_again() {
 }
 
 #[test]
+fn a_script_that_fails_fails_its_package_alone() {
+    let Some(lab) = enter() else { return };
+    let document = packages(&json!({ "lab-bad": { "ensure": "installed" }, "lab-hello": { "ensure": "installed" } }));
+    assert_eq!(lab.set_desired_state(&document).1, "partial");
+    assert_eq!(version(&lab, "lab-hello"), "1.0");
+    let (status, reason) = stands(&lab, &path("package", "lab-bad"));
+    assert_eq!((status.as_str(), reason.as_str()), ("failed", "PackageScriptFailed"));
+    let differences = of(&lab, "lab-bad", RESOURCE, "Differences");
+    assert_eq!(differences[0][2]["data"], "half-configured", "{differences}");
+    // Halfway it can be removed.
+    assert_eq!(lab.set_desired_state(&packages(&json!({ "lab-bad": { "ensure": "removed" } }))).1, "done");
+}
+
+#[test]
 fn nothing_is_asked_of_anybody() {
     let Some(lab) = enter() else { return };
     assert_eq!(lab.set_desired_state(&installed("lab-asks")).1, "done");
@@ -472,7 +523,6 @@ fn what_must_be_started_again_shows() {
     lab.run(&["touch", "--date=2000-01-01", "/run/reboot-required"]);
     assert_eq!(lab.set_desired_state(&installed("lab-restart")).1, "done");
     assert_eq!(of(&lab, "lab-restart", PACKAGE, "RestartRequired"), "system");
-    fs::remove_file("/run/reboot-required").unwrap();
 }
 
 #[test]
@@ -524,16 +574,16 @@ fn a_masked_or_missing_packagekit_keeps_nobody_else_from_working() {
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
     assert_eq!(version(&lab, "lab-hello"), "1.0");
 
-    // Not there at all.
+    // Not there at all. It still asks what there is to update.
+    lab.run(&["systemctl", "stop", "op-dbus.service"]);
     stop_packagekitd(&lab);
-    let service = "/usr/share/dbus-1/system-services/org.freedesktop.PackageKit.service";
-    fs::rename(service, "/srv/away.service").unwrap();
+    fs::rename(ACTIVATION, "/srv/away.service").unwrap();
     lab.run(&["systemctl", "reload", "dbus.service"]);
-    lab.run(&["systemctl", "restart", "op-dbus.service"]);
+    lab.run(&["systemctl", "start", "op-dbus.service"]);
     lab.until(PLUGIN_PATH, PLUGIN, "Message", |message| message.as_str().unwrap().contains("not installed"));
     assert_eq!(stands(&lab, &path("package", "lab-hello")), ("unknown".to_owned(), "BackendAway".to_owned()));
     assert_eq!(stands(&lab, &path("port", "labp1")).0, "in-sync");
-    fs::rename("/srv/away.service", service).unwrap();
+    fs::rename("/srv/away.service", ACTIVATION).unwrap();
     lab.run(&["systemctl", "reload", "dbus.service"]);
     lab.until(PLUGIN_PATH, PLUGIN, "Status", |status| *status == "connected");
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
@@ -542,6 +592,8 @@ fn a_masked_or_missing_packagekit_keeps_nobody_else_from_working() {
 #[test]
 fn nothing_is_asked_of_packagekit_that_has_not_changed() {
     let Some(lab) = enter() else { return };
+    settle(&lab, &installed("dpkg"));
+    assert!(lab.get(PLUGIN_PATH, PLUGIN, "BackendVersion").as_str().unwrap().contains("apt"));
     // All that this machine has, and names it does not have, up to 500.
     let names = lab.run(&["dpkg-query", "--show", "--showformat=${Package}\n"]);
     let mut all = serde_json::Map::new();
@@ -552,26 +604,25 @@ fn nothing_is_asked_of_packagekit_that_has_not_changed() {
         all.insert(format!("lab-none-{number}"), json!({ "ensure": "removed" }));
     }
     for document in [installed("dpkg"), packages(&Value::Object(all))] {
+        // What is asked of names that are new is asked before the job ends.
         assert_eq!(lab.set_desired_state(&document).1, "unchanged");
-        let count = document["packagekit"]["packages"].as_object().unwrap().len();
-        let asked = lab.until(PLUGIN_PATH, PLUGIN, "BackendVersion", |version| !version.as_str().unwrap().is_empty());
-        assert!(asked.as_str().unwrap().contains("apt"));
         stop_packagekitd(&lab);
-        let mut calls = Calls::count();
+        let mut calls = Calls::listen();
         assert_eq!(lab.set_desired_state(&document).1, "unchanged");
         assert_eq!(lab.wait(lab.call(STATE, FACE, "Reconcile", &["a{sv}", "0"])[0].as_str().unwrap()), "unchanged");
-        assert_eq!(calls.seen(&lab), 0, "a no-op of {count} packages asks nothing");
+        let count = document["packagekit"]["packages"].as_object().unwrap().len();
+        assert_eq!(calls.seen(&lab), Vec::<String>::new(), "a no-op of {count} packages asks nothing");
         assert!(!runs(&lab, "packagekit.service"), "nor does it start packagekitd");
         assert_eq!(lab.get(PLUGIN_PATH, PLUGIN, "Status"), "connected", "that it ended is no fault");
         assert_eq!(lab.get(STATE, FACE, "InSync"), true);
     }
 }
 
-/// Counts the calls that are made of PackageKit.
+/// The calls that are made of PackageKit.
 struct Calls(Child, BufReader<std::process::ChildStdout>);
 
 impl Calls {
-    fn count() -> Self {
+    fn listen() -> Self {
         // A call of nobody's interface is the mark of the end.
         let rules = ["destination='org.freedesktop.PackageKit'", "interface='org.opdbus.Mark'"];
         let rules = rules.map(|rule| format!("--match=type='method_call',{rule}"));
@@ -585,17 +636,23 @@ impl Calls {
         Self(child, out)
     }
 
-    /// How many there were until now.
-    fn seen(&mut self, lab: &Lab) -> usize {
+    /// Those until now: who called what.
+    fn seen(&mut self, lab: &Lab) -> Vec<String> {
         let _ = lab.outcome(&["busctl", "call", "org.opdbus", "/org/opdbus", "org.opdbus.Mark", "Mark"]);
-        let mut count = 0;
+        let mut calls = Vec::new();
         loop {
             let mut line = String::new();
             assert_ne!(self.1.read_line(&mut line).unwrap(), 0, "the monitor stays");
-            if line.contains("org.opdbus.Mark") {
-                return count;
+            let call: Value = serde_json::from_str(&line).unwrap();
+            if call["interface"] == "org.opdbus.Mark" {
+                return calls;
             }
-            count += usize::from(line.contains("org.freedesktop.PackageKit"));
+            if call["destination"] == "org.freedesktop.PackageKit" {
+                calls.push(format!(
+                    "{} {} {} {}",
+                    call["sender"], call["path"], call["member"], call["payload"]["data"]
+                ));
+            }
         }
     }
 }
@@ -612,8 +669,8 @@ impl Drop for Calls {
 fn drift_is_seen_whoever_causes_it() {
     let Some(lab) = enter() else { return };
     let document = packages(&json!({ "lab-hello": { "ensure": "installed" }, "lab-other": { "ensure": "removed" } }));
-    assert_eq!(lab.set_desired_state(&document).1, "done");
-    stop_packagekitd(&lab);
+    settle(&lab, &document);
+    let mut calls = Calls::listen();
     let hello = path("package", "lab-hello");
     let other = path("package", "lab-other");
     for (command, drifted, property, value) in [
@@ -625,8 +682,9 @@ fn drift_is_seen_whoever_causes_it() {
         let mut signals = lab.signals();
         lab.run(command);
         signals.until_told(drifted, PACKAGE, property, &value);
-        assert!(!runs(&lab, "packagekit.service"), "{command:?}: packagekitd is not started for it");
     }
+    assert_eq!(calls.seen(&lab), Vec::<String>::new(), "PackageKit has no part in it");
+    assert!(!runs(&lab, "packagekit.service"), "nor is it started for it");
     // apt's own hook wakes packagekitd; op-dbus has seen the change before that.
     let mut signals = lab.signals();
     lab.run(&["apt-get", "--quiet", "--yes", "install", "lab-other"]);
@@ -645,6 +703,30 @@ fn drift_is_seen_whoever_causes_it() {
     lab.run(&["python3", "-c", remove]);
     signals.until("drift", |signal| signal.member == "DriftDetected" && signal.arguments[0] == json!(hello));
     assert_eq!(stands(&lab, &hello), ("drifted".to_owned(), "Missing".to_owned()));
+}
+
+#[test]
+fn drift_is_put_back_where_the_policy_says_so() {
+    let Some(lab) = enter() else { return };
+    let mut document = packages(&json!({
+        "lab-hello": { "ensure": "installed", "version": "1.0", "allow_downgrade": true },
+        "lab-other": { "ensure": "removed" },
+    }));
+    document["drift"] = json!("enforce");
+    assert_eq!(lab.set_desired_state(&document).1, "done");
+    let mut signals = lab.signals();
+    lab.run(&["dpkg", "-r", "lab-hello"]);
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    // The job has let the database go.
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+    lab.run(&["dpkg", "-i", "/srv/packages/lab-hello_2.0_all.deb"]);
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("2.0"));
+    signals.until_told(&path("package", "lab-hello"), PACKAGE, "InstalledVersion", &json!("1.0"));
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+    lab.run(&["dpkg", "-i", "/srv/packages/lab-other_1.0_all.deb"]);
+    signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(true));
+    signals.until_told(&path("package", "lab-other"), PACKAGE, "Installed", &json!(false));
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
 }
 
 /// A transaction that another had cancelled is taken up again.

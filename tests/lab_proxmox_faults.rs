@@ -3,29 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use op_dbus_testkit::{Fault, Lab, NODE, Pve, STATE, TEMPLATE, TOKEN_ID, TOKEN_SECRET, path};
+use op_dbus_testkit::{Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
-const FACE: &str = "org.opdbus.State";
-const JOB: &str = "org.opdbus.Job";
-const RESOURCE: &str = "org.opdbus.Resource";
-const CONTAINER: &str = "org.opdbus.Container";
-const PLUGIN: &str = "org.opdbus.Plugin";
-const LXC: &str = "/org/opdbus/plugin/lxc";
+#[path = "common/proxmox.rs"]
+mod common;
+use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync};
 
 fn enter() -> Option<(Lab, Pve)> {
-    let lab = Lab::enter()?;
-    let pve = Pve::start(&lab);
-    lab.install_afresh(BINARY, None);
     let times = [("hold_down_ms", "200"), ("poll_ms", "500"), ("sweep_ms", "1000"), ("read_timeout_ms", "2000")];
-    pve.configure(&lab, &times);
-    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
-    Some((lab, pve))
-}
-
-fn container(id: u32) -> String {
-    path("container", &id.to_string())
+    common::enter(Proof::Authority, &times)
 }
 
 fn entry(id: u32) -> Value {
@@ -34,23 +21,6 @@ fn entry(id: u32) -> Value {
         "from": { "template": TEMPLATE, "storage": "local-lvm", "size_gib": 1, "unprivileged": true },
         "networks": [{ "name": "eth0", "bridge": "ovsbr0", "ip": format!("10.0.0.{}/24", id % 250) }]
     })
-}
-
-fn document(containers: &[Value]) -> Value {
-    json!({ "lxc": { "containers": containers } })
-}
-
-/// Sends a document and does not wait; returns the job.
-fn send(lab: &Lab, document: &Value) -> String {
-    let reply = lab.call(STATE, FACE, "SetDesiredState", &["s", &document.to_string()]);
-    reply[1].as_str().unwrap().to_owned()
-}
-
-#[track_caller]
-fn set(lab: &Lab, document: &Value, result: &str) -> String {
-    let (job, got) = lab.set_desired_state(document);
-    assert_eq!(got, result, "{} {}", lab.get(&job, JOB, "Message"), lab.get(&job, JOB, "Steps"));
-    job
 }
 
 fn get(lab: &Lab, id: u32, property: &str) -> String {
@@ -62,10 +32,6 @@ fn stands(lab: &Lab, id: u32, status: &str, reason: &str, message: &str) {
     let (is, why, text) = (get(lab, id, "Status"), get(lab, id, "Reason"), get(lab, id, "Message"));
     assert_eq!((is.as_str(), why.as_str()), (status, reason), "{text}");
     assert!(text.contains(message), "{text}");
-}
-
-fn until_in_sync(lab: &Lab, id: u32) {
-    lab.until(&container(id), RESOURCE, "Status", |status| status == "in-sync");
 }
 
 /// How often such a request was made, from that number on.
@@ -333,6 +299,36 @@ fn a_token_that_expires_takes_the_backend_away_until_there_is_a_good_one() {
     lab.until(LXC, PLUGIN, "Message", |message| message.as_str().unwrap().contains("certificate"));
     assert_eq!(pve.requests().len(), since, "nothing was asked of it");
     assert!(!lab.journal().contains(TOKEN_SECRET));
+}
+
+#[test]
+fn a_list_that_is_refused_is_no_connection() {
+    let Some((lab, pve)) = enter() else { return };
+    let before = lab.get(LXC, PLUGIN, "Reconnects").as_u64().unwrap();
+    pve.fault(&Fault::Refuse {
+        method: "GET",
+        path: "/cluster/resources",
+        status: 500,
+        message: "unable to list the moon",
+        times: Some(4),
+    });
+    lab.until(LXC, PLUGIN, "Message", |message| message.as_str().unwrap().contains("unable to list the moon"));
+    lab.until(LXC, PLUGIN, "Status", |status| status == "connected");
+    // One connection was lost; the tries in between were none, and had their waits.
+    assert_eq!(lab.get(LXC, PLUGIN, "Reconnects"), before + 1);
+}
+
+#[test]
+fn a_plan_reads_the_list_once() {
+    let Some((lab, pve)) = enter() else { return };
+    running(&lab, 101);
+    look_seldom(&lab, 101);
+    let since = pve.requests().len();
+    lab.call(STATE, FACE, "Plan", &["sa{sv}", &document(&[entry(101), entry(102)]).to_string(), "0"]);
+    let ends =
+        ["/cluster/resources", &format!("/nodes/{NODE}/network"), &format!("/nodes/{NODE}/storage/local/content")];
+    assert_eq!(ends.map(|end| count(&pve, since, "GET", end)), [1, 1, 1]);
+    assert_eq!(pve.requests().len(), since + ends.len());
 }
 
 #[test]

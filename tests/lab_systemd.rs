@@ -1,10 +1,6 @@
 //! The systemd plugin against a real systemd, with systemctl as the other client. Runs in the lab only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "common/systemd.rs"]
-#[allow(dead_code)]
-mod common;
-
 use std::{
     fs,
     path::PathBuf,
@@ -12,12 +8,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use common::Watched;
 use op_dbus::{
     model::{Change, Reason, StepState},
     plan::{Action, UnitOp},
     plugins::{Plugin as _, systemd::SystemdConfig},
 };
+use op_dbus_testkit::systemd::{Watched, interest, step};
 
 /// One at a time: a daemon-reload of one test is noise in another's.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -231,7 +227,7 @@ mod mirror {
         seen.connected().await;
         seen.watch(&["lab-g.service"]).await;
         seen.forget();
-        let looked = seen.plugin.look(common::interest(&[("lab-f.service", &["CPUWeight", "NoSuch"])])).await.unwrap();
+        let looked = seen.plugin.look(interest(&[("lab-f.service", &["CPUWeight", "NoSuch"])])).await.unwrap();
         let [Change::Unit(name, facts)] = &looked[..] else { panic!("{looked:?}") };
         assert_eq!((&**name, facts.load_state.as_str()), ("lab-f.service", "loaded"));
         assert_eq!(facts.property_signatures.get("CPUWeight").map(String::as_str), Some("t"));
@@ -431,7 +427,7 @@ mod apply {
         let mut seen = applying(&["lab-wait.service"]).await;
         let work = op_dbus::plugins::Work {
             job: 7,
-            steps: vec![common::step(1, Action::Unit("lab-wait.service".into(), UnitOp::Start), &[]).into()],
+            steps: vec![step(1, Action::Unit("lab-wait.service".into(), UnitOp::Start), &[]).into()],
         };
         let applied = tokio::spawn(seen.plugin.apply(work));
         seen.until_unit("lab-wait.service", |unit| {
@@ -460,7 +456,7 @@ mod apply {
                 .status()
                 .unwrap();
             assert!(run.success());
-            seen.plugin.look(common::interest(&[("lab-fleeting.service", &["CPUWeight"])])).await.unwrap();
+            seen.plugin.look(interest(&[("lab-fleeting.service", &["CPUWeight"])])).await.unwrap();
             seen.until_unit("lab-fleeting.service", |unit| unit.load_state == "not-found").await;
         }
         lab.unit("lab-a.service", SLEEP);
@@ -479,9 +475,8 @@ mod apply {
         let mut seen = applying(&units).await;
         assert_eq!(seen.unit("lab-static@1.service").unit_file_state, "static");
         let steps = |op: &UnitOp| {
-            let files =
-                units.iter().zip(1..).map(|(unit, id)| common::step(id, Action::Unit((*unit).into(), op.clone()), &[]));
-            files.chain([common::step(9, Action::ReloadSystemd, &[1, 2, 3, 4])]).collect::<Vec<_>>()
+            let files = units.iter().zip(1..).map(|(unit, id)| step(id, Action::Unit((*unit).into(), op.clone()), &[]));
+            files.chain([step(9, Action::ReloadSystemd, &[1, 2, 3, 4])]).collect::<Vec<_>>()
         };
         let ended = seen.steps(steps(&ENABLE)).await;
         assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
@@ -505,8 +500,8 @@ mod apply {
         lab.unit("lab-masked.service", SLEEP);
         systemctl(&["mask", "lab-masked.service"]);
         let mut seen = applying(&["lab-c.service", "lab-masked.service", "lab-missing.service", "-.slice"]).await;
-        let enable = |id, unit: &str| common::step(id, Action::Unit(unit.into(), ENABLE), &[]);
-        let after = common::step(5, Action::Unit("lab-missing.service".into(), UnitOp::Start), &[3]);
+        let enable = |id, unit: &str| step(id, Action::Unit(unit.into(), ENABLE), &[]);
+        let after = step(5, Action::Unit("lab-missing.service".into(), UnitOp::Start), &[3]);
         let ended = seen
             .steps(vec![
                 enable(1, "lab-c.service"),
@@ -547,9 +542,9 @@ mod apply {
         let files = UnitOp::Files { unmask: true, enable: Some(true), mask: false };
         let ended = seen
             .steps(vec![
-                common::step(1, Action::Unit("lab-d.service".into(), files), &[]),
-                common::step(2, Action::ReloadSystemd, &[1]),
-                common::step(3, Action::Unit("lab-d.service".into(), UnitOp::Start), &[2]),
+                step(1, Action::Unit("lab-d.service".into(), files), &[]),
+                step(2, Action::ReloadSystemd, &[1]),
+                step(3, Action::Unit("lab-d.service".into(), UnitOp::Start), &[2]),
             ])
             .await;
         assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");
@@ -620,7 +615,7 @@ mod apply {
             units
                 .iter()
                 .zip(1..)
-                .map(|(unit, id)| common::step(id, Action::Unit(unit.as_str().into(), op.clone()), &[]))
+                .map(|(unit, id)| step(id, Action::Unit(unit.as_str().into(), op.clone()), &[]))
                 .collect::<Vec<_>>()
         };
         let ended = seen.steps(all(&UnitOp::Start)).await;
@@ -640,7 +635,7 @@ mod apply {
         let mut seen = applying(&["lab-a.service"]).await;
         let work = op_dbus::plugins::Work {
             job: 7,
-            steps: vec![common::step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
+            steps: vec![step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
         };
         let applied = tokio::spawn(seen.plugin.apply(work));
         seen.until(|seen| seen.states.get(&1).is_some_and(|states| states.contains(&StepState::Verifying))).await;
@@ -658,7 +653,7 @@ mod apply {
         let mut seen = applying(&["lab-a.service"]).await;
         let work = op_dbus::plugins::Work {
             job: 7,
-            steps: vec![common::step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
+            steps: vec![step(1, Action::Unit("lab-a.service".into(), UnitOp::Start), &[]).into()],
         };
         let waited = tokio::time::timeout(Duration::ZERO, seen.plugin.apply(work)).await;
         assert!(waited.is_err());
@@ -686,9 +681,9 @@ mod session {
         let files = UnitOp::Files { unmask: false, enable: Some(true), mask: false };
         let ended = seen
             .steps(vec![
-                common::step(1, Action::Unit("lab-user.service".into(), files), &[]),
-                common::step(2, Action::ReloadSystemd, &[1]),
-                common::step(3, Action::Unit("lab-user.service".into(), UnitOp::Start), &[2]),
+                step(1, Action::Unit("lab-user.service".into(), files), &[]),
+                step(2, Action::ReloadSystemd, &[1]),
+                step(3, Action::Unit("lab-user.service".into(), UnitOp::Start), &[2]),
             ])
             .await;
         assert!(ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{ended:#?}");

@@ -1,21 +1,18 @@
 //! The systemd plugin against what a real systemd will not do on demand: hang, vanish, answer with nonsense.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-#[path = "common/systemd.rs"]
-#[allow(dead_code)]
-mod common;
 #[path = "common/fake_systemd.rs"]
 mod fake;
 
 use std::time::Duration;
 
-use common::Watched;
 use fake::{Bus, Fake, Starts};
 use op_dbus::{
     model::{BackendStatus, Reason, StepState},
     plan::UnitOp,
     plugins::{Plugin as _, systemd::SystemdConfig},
 };
+use op_dbus_testkit::systemd::{Watched, interest, step};
 use zbus::connection::Builder;
 
 const A: &str = "a.service";
@@ -34,8 +31,8 @@ async fn a_bus_without_systemd_is_waited_on() {
     let bus = Bus::start();
     let mut seen = Watched::start(bus.config());
     seen.until(|seen| status(seen) == Some(BackendStatus::Unavailable)).await;
-    seen.plugin.watch(common::interest(&[(A, &[])])).await.expect("a watch does not wait for a backend that is away");
-    let looked = seen.plugin.look(common::interest(&[(A, &[])])).await;
+    seen.plugin.watch(interest(&[(A, &[])])).await.expect("a watch does not wait for a backend that is away");
+    let looked = seen.plugin.look(interest(&[(A, &[])])).await;
     assert!(looked.is_err_and(|error| error.may_retry()));
     let ended = seen.step(A, UnitOp::Start).await;
     assert_eq!((ended.state, ended.reason, ended.retry), (StepState::Failed, Reason::BackendAway, true), "{ended:?}");
@@ -120,7 +117,7 @@ async fn systemd_may_vanish_under_a_start() {
     seen.watch(&[A]).await;
     let work = op_dbus::plugins::Work {
         job: 1,
-        steps: vec![common::step(1, op_dbus::plan::Action::Unit(A.into(), UnitOp::Start), &[]).into()],
+        steps: vec![step(1, op_dbus::plan::Action::Unit(A.into(), UnitOp::Start), &[]).into()],
     };
     let applied = tokio::spawn(seen.plugin.apply(work));
     while fake.calls("StartUnit") == 0 {
@@ -175,7 +172,7 @@ async fn signals_of_others_are_not_believed() {
         .unwrap();
     seen.forget();
     fake.signal("UnitFilesChanged", &()).await;
-    seen.plugin.look(common::interest(&[("b.service", &[])])).await.unwrap();
+    seen.plugin.look(interest(&[("b.service", &[])])).await.unwrap();
     seen.drain();
     assert_eq!(seen.unit(A).active_state, "active");
     assert!(seen.told.is_empty(), "{:?}", seen.told);
@@ -195,7 +192,7 @@ async fn nonsense_is_no_unit() {
     fake.signal("Reloading", &"perhaps").await;
     fake.signal("JobRemoved", &()).await;
     fake.set(A, "inactive").await;
-    let looked = seen.plugin.look(common::interest(&[(A, &["CPUWeight"])])).await.unwrap();
+    let looked = seen.plugin.look(interest(&[(A, &["CPUWeight"])])).await.unwrap();
     assert_eq!(looked.len(), 1);
     assert!(seen.is_connected());
 }

@@ -5,10 +5,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::watch;
 
 use super::{Events, PluginEvent, Work};
 use crate::{
@@ -82,25 +83,33 @@ impl Report {
         self.events.send(PluginEvent::Step { job, step, state, reason, message, retry, wrote });
     }
 
-    /// How much of it is done, 0 to 1, and what it is doing, for people. See [`Pace`].
+    /// How much of it is done, 0 to 1, and what it is doing, for people. See [`paced`].
     pub(super) fn progress(&self, share: f64, message: String) {
         let (job, step) = (self.job, self.step);
         self.events.send(PluginEvent::Progress { job, step, share, message });
     }
 }
 
-/// Keeps reports of progress apart: the first is due at once.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Option<Instant>);
-
-impl Pace {
-    /// Whether another may be told; then it counts as told.
-    pub(super) fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY);
-        if due {
-            self.0 = Some(Instant::now());
+/// Does work that says how far it is through the sender it is given, and tells what it says: the first at once, and then
+/// what it said last as soon as another report is due, also where it says nothing more.
+pub(super) async fn paced<T, W>(first: T, tell: impl Fn(T), work: impl FnOnce(watch::Sender<T>) -> W) -> W::Output
+where
+    T: Clone,
+    W: Future,
+{
+    let (sender, mut said) = watch::channel(first);
+    let telling = async {
+        while said.changed().await.is_ok() {
+            let last = said.borrow_and_update().clone();
+            tell(last);
+            tokio::time::sleep(PROGRESS_EVERY).await;
         }
-        due
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        done = work(sender) => done,
+        never = telling => never,
     }
 }
 
@@ -275,10 +284,25 @@ mod tests {
         assert!(ended.values().all(|end| *end == (StepState::Failed, Reason::Internal)) && ended.len() == 2);
     }
 
-    #[test]
-    fn the_first_progress_is_told_at_once_and_the_next_is_not() {
-        let mut pace = Pace::default();
-        assert!(pace.is_due());
-        assert!(!pace.is_due());
+    #[tokio::test]
+    async fn the_first_progress_is_told_at_once_and_the_last_of_what_follows_it() {
+        let told = Mutex::new(Vec::new());
+        let heard = tokio::sync::Notify::new();
+        let tell = |share: u32| {
+            told.lock().unwrap().push(share);
+            heard.notify_one();
+        };
+        let heard = &heard;
+        let work = async |said: watch::Sender<u32>| {
+            said.send_replace(1);
+            heard.notified().await;
+            said.send_replace(2);
+            said.send_replace(3);
+            // Nothing more is said, for as long as it takes.
+            heard.notified().await;
+            "done"
+        };
+        assert_eq!(paced(0, tell, work).await, "done");
+        assert_eq!(told.into_inner().unwrap(), [1, 3]);
     }
 }

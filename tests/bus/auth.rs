@@ -13,13 +13,13 @@ use op_dbus::{
     bus::{Access, Limits},
     reconcile::Command,
 };
+use op_dbus_testkit::PrivateBus;
 use tokio::sync::{Mutex, mpsc};
 use zbus::{Connection, Message, MessageStream, OwnedVariant, message::Flags};
 
 use crate::{
     fixture::{self, CONTAINER, JOB, PORT},
     hub::{Bed, STATE},
-    private_bus::PrivateBus,
 };
 
 /// nobody, on every Linux.

@@ -16,16 +16,11 @@
     missing_docs
 )]
 
-#[path = "../common/bus.rs"]
-mod private_bus;
-
-#[path = "../common/hub.rs"]
-mod hub;
-
 mod auth;
 mod bad_calls;
 mod contract;
 mod fixture;
+mod hub;
 mod load;
 mod methods;
 mod order;

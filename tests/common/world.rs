@@ -56,21 +56,3 @@ pub(crate) fn document() -> Value {
         ] }
     })
 }
-
-/// All of it, gone or stopped.
-#[allow(dead_code)] // not every suite goes back
-pub(crate) fn undone() -> Value {
-    json!({
-        "systemd": { "units": {
-            "lab-idle.service": { "enabled": false, "active_state": "inactive", "properties": { "CPUWeight": "infinity" } },
-            "lab-plain.service": { "enabled": false, "active_state": "inactive" },
-            "lab-once.service": { "enabled": false, "active_state": "inactive" },
-            "lab-off.service": { "masked": false }
-        } },
-        "ovsdb": { "bridges": {
-            "lab0": { "ensure": "absent" },
-            "ovsbr0": { "ports": { "ovsbr0patch": { "ensure": "absent" }, "veth100": { "ensure": "absent" } } }
-        } },
-        "lxc": { "containers": [{ "id": "100", "running": false }, { "id": "101", "running": false }] }
-    })
-}

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use zbus_xml::Node;
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 /// One argument of a method or signal.
 #[derive(Debug)]

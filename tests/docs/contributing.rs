@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 const FILE: &str = "CONTRIBUTING.md";
 

@@ -11,7 +11,7 @@ use std::{
 use op_dbus::desired::{DocumentError, parse, schema};
 use serde_json::Value;
 
-use crate::markdown::{self, Block};
+use op_dbus_testkit::markdown::{self, Block};
 
 const FILE: &str = "docs/document.md";
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 /// The anchor that a heading gets where Markdown is shown (GitHub's way).
 fn anchor(heading: &str) -> String {

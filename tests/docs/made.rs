@@ -10,7 +10,9 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 
-use crate::{api, contributing, document, man, markdown, objects, operations};
+use op_dbus_testkit::markdown;
+
+use crate::{api, contributing, document, man, objects, operations};
 
 /// The variable that makes the test write what it would compare.
 const BLESS: &str = "OPDBUS_BLESS";

@@ -12,9 +12,6 @@
     missing_docs
 )]
 
-#[path = "../common/markdown.rs"]
-mod markdown;
-
 mod api;
 mod contributing;
 mod document;

@@ -5,11 +5,9 @@ use std::{fmt::Write as _, fs, process::Command};
 
 use clap::CommandFactory as _;
 use op_dbus::cli::Cli;
+use op_dbus_testkit::markdown;
 
-use crate::{
-    api::{self, Item},
-    markdown,
-};
+use crate::api::{self, Item};
 
 /// Lines of a page are no longer: the bound that mandoc's lint draws.
 const WIDTH: usize = 78;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::Command};
 
 use op_dbus::{bus::Limits, model::Reason};
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 const FILE: &str = "docs/operations.md";
 

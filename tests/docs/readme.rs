@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::markdown;
+use op_dbus_testkit::markdown;
 
 /// Lines of a tall screen.
 const SCREEN: usize = 120;

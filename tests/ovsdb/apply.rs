@@ -9,7 +9,10 @@ use op_dbus::{
     plugins::{Plugin as _, ovsdb::Timing},
 };
 
-use crate::common::{Ended, MACHINE, PrivateSwitch, Watched, bridge, internal, port, timing};
+use op_dbus_testkit::{
+    Ended,
+    ovsdb::{MACHINE, PrivateSwitch, Watched, bridge, internal, port, timing},
+};
 
 /// A device of the system, as the dummy datapath makes one up.
 fn device(bridge: &str) -> PortSpec {

@@ -8,7 +8,7 @@ use op_dbus::{
     plan::PortOp,
 };
 
-use crate::common::{PrivateSwitch, Watched, internal, port, timing};
+use op_dbus_testkit::ovsdb::{PrivateSwitch, Watched, internal, port, timing};
 
 #[tokio::test]
 async fn two_who_want_the_same_make_it_once() {

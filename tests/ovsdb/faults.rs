@@ -8,15 +8,12 @@ use op_dbus::{
     plan::{Action, PortOp},
     plugins::{Plugin as _, ovsdb::Timing},
 };
+use op_dbus_testkit::ovsdb::{PrivateSwitch, Watched, bridge, internal, port, timing};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener};
 
-use crate::{
-    common::{PrivateSwitch, Watched, bridge, internal, port, timing},
-    peer::{
-        BRIDGE, FakeServer, LOCAL_PORT, PORT, Peer, applied, committed, failed, initial, operations, rows, update,
-        wrapped,
-    },
+use crate::peer::{
+    BRIDGE, FakeServer, LOCAL_PORT, PORT, Peer, applied, committed, failed, initial, operations, rows, update, wrapped,
 };
 
 fn tag(number: u16) -> Action {

@@ -15,7 +15,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use crate::common::{MACHINE, PrivateSwitch, Watched, timing};
+use op_dbus_testkit::ovsdb::{MACHINE, PrivateSwitch, Watched, timing};
 
 /// Documents applied one after the other on the same database.
 const DOCUMENTS: usize = 60;

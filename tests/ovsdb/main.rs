@@ -8,9 +8,6 @@
     missing_docs
 )]
 
-#[path = "../common/ovsdb.rs"]
-mod common;
-
 mod apply;
 mod contention;
 mod faults;

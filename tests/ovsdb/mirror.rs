@@ -2,7 +2,7 @@
 
 use op_dbus::model::BackendStatus;
 
-use crate::common::{PrivateSwitch, Watched, timing};
+use op_dbus_testkit::ovsdb::{PrivateSwitch, Watched, timing};
 
 fn has_port(watched: &Watched, name: &str) -> bool {
     watched.ports.contains_key(name)

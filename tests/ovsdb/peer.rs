@@ -8,7 +8,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use crate::common::HANG;
+use op_dbus_testkit::ovsdb::HANG;
 
 /// The rows that each fake database begins with.
 pub const ROOT: &str = "00000000-0000-4000-8000-000000000001";

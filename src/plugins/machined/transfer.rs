@@ -1,7 +1,5 @@
 //! A transfer of systemd-importd's, followed to its end.
 
-use std::sync::Arc;
-
 use tokio::sync::mpsc;
 use zbus::{Connection, ObjectPath};
 
@@ -65,14 +63,12 @@ pub(super) enum End {
     Gone,
 }
 
-/// Who is told how far it is: the share, where that is known, and the line that said so.
-pub(super) type Progress = Arc<dyn Fn(Option<f64>, &str) + Send + Sync>;
-
-/// Waits for the end of a transfer. `news` were followed before it was begun, or was found in the list.
+/// Waits for the end of a transfer, and tells how far it is: the share, where that is known, and the line that said so.
+/// `news` were followed before it was begun, or was found in the list.
 pub(super) async fn follow(
     path: &str,
     news: &mut mpsc::UnboundedReceiver<TransferNews>,
-    progress: &Progress,
+    mut progress: impl FnMut(Option<f64>, &str),
 ) -> Result<End, CallError> {
     let mut complaints = Complaints::default();
     loop {
@@ -135,8 +131,6 @@ fn share(line: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Mutex;
-
     use super::*;
 
     const PATH: &str = "/org/freedesktop/import1/transfer/_1";
@@ -154,12 +148,9 @@ mod tests {
         for one in all {
             sender.send(one).unwrap();
         }
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let shares = seen.clone();
-        let progress: Progress = Arc::new(move |share, _| shares.lock().unwrap().push(share));
-        let end = follow(PATH, &mut news, &progress).await.unwrap();
-        let seen = seen.lock().unwrap().clone();
-        (end, seen)
+        let mut shares = Vec::new();
+        let end = follow(PATH, &mut news, |share, _| shares.push(share)).await.unwrap();
+        (end, shares)
     }
 
     #[tokio::test]

@@ -7,8 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 use super::{
-    client::{Call, TransactionError, is_full},
+    client::{Call, Progress, TransactionError, is_full},
     database::{log_beyond, log_length},
     keeper::{Keeper, facts_now, installed_id},
     outlook::{Direction, simulate},
@@ -20,7 +22,7 @@ use crate::{
     plan::{Action, PackageChange, PackageOp, is_vital_package},
     plugins::{
         Work,
-        steps::{Outcome, Pace, Report},
+        steps::{Outcome, Report, paced},
     },
 };
 
@@ -236,32 +238,34 @@ async fn attempt(keeper: &Arc<Keeper>, kind: Kind, targets: &[Target]) -> Result
     let mut wait = FIRST_WAIT;
     let mut tries = 0;
     loop {
-        let open: Vec<Target> = targets.iter().filter(|target| !holds(keeper, target)).cloned().collect();
-        let ids = ids(keeper, kind, &open);
+        let open: &[Target] = &targets.iter().filter(|target| !holds(keeper, target)).cloned().collect::<Vec<_>>();
+        let ids = ids(keeper, kind, open);
         if ids.is_empty() {
             return Ok(());
         }
         let result = async {
-            check(keeper, kind, &open, &ids).await?;
-            let mut pace = Pace::default();
-            let mut locked = false;
-            let ran = client.run(call(kind, &ids, &open), |progress| {
-                if progress.locked != locked {
-                    locked = progress.locked;
-                    let (reason, text) = if locked {
-                        (Reason::WaitingForPackageLock, "another program is at work in the package database")
-                    } else {
-                        (Reason::None, "")
-                    };
-                    run(&open, reason, text);
-                }
-                if !locked && pace.is_due() {
-                    for target in &open {
+            check(keeper, kind, open, &ids).await?;
+            let tell = |progress: Progress| {
+                if !progress.locked {
+                    for target in open {
                         target.report.progress(progress.share, progress.doing.clone());
                     }
                 }
-            });
-            let done = ran.await?;
+            };
+            let work = |said: watch::Sender<Progress>| {
+                client.run(call(kind, &ids, open), move |progress| {
+                    let was = said.send_replace(progress.clone());
+                    if progress.locked != was.locked {
+                        let (reason, text) = if progress.locked {
+                            (Reason::WaitingForPackageLock, "another program is at work in the package database")
+                        } else {
+                            (Reason::None, "")
+                        };
+                        run(open, reason, text);
+                    }
+                })
+            };
+            let done = paced(Progress::default(), tell, work).await?;
             Ok::<_, Failure>(done)
         };
         let error = match result.await {
@@ -280,11 +284,11 @@ async fn attempt(keeper: &Arc<Keeper>, kind: Kind, targets: &[Target]) -> Result
                 if begun.elapsed() >= keeper.config.lock_timeout {
                     return Err(Failure::LockedFor(begun.elapsed()));
                 }
-                run(&open, Reason::WaitingForPackageLock, message);
+                run(open, Reason::WaitingForPackageLock, message);
             }
             Failure::Of(TransactionError::Died | TransactionError::Cancelled) if tries < MOST_TRIES => {
                 tries += 1;
-                run(&open, Reason::None, "PackageKit did not get to its end; once more");
+                run(open, Reason::None, "PackageKit did not get to its end; once more");
             }
             _ => return Err(error),
         }

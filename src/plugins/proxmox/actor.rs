@@ -53,7 +53,7 @@ struct Actor {
     known: Guests,
     cluster: Arc<ClusterFacts>,
     /// The list as last read: what differs from it is looked at more closely.
-    listed: Guests,
+    listed: Listed,
     rights: Rights,
     hints: BTreeSet<Name>,
     backoff: Backoff,
@@ -81,7 +81,7 @@ pub(super) fn start(
         interest: Interest::default(),
         known: Guests::new(),
         cluster: Arc::default(),
-        listed: Guests::new(),
+        listed: Listed::default(),
         rights: None,
         hints: BTreeSet::new(),
         backoff: Backoff::default(),
@@ -125,12 +125,17 @@ impl Actor {
                     message = messages.recv() => self.answer_away(message?),
                 }
             };
-            match result {
+            let result = match result {
                 Ok((client, version, rights)) => {
                     self.version = version;
                     self.rights = rights;
-                    return Some(client);
+                    // Only with the list there is one: whoever greets and then refuses is waited for like one away.
+                    self.begin(&client).await.map(|()| client).map_err(|error| error.to_string())
                 }
+                Err(why) => Err(why),
+            };
+            match result {
+                Ok(client) => return Some(client),
                 Err(why) => {
                     tracing::debug!("Proxmox VE cannot be reached: {why}");
                     self.tell(BackendStatus::Unavailable, why);
@@ -165,14 +170,9 @@ impl Actor {
         }
     }
 
-    /// Keeps the mirror up to date until the connection is lost, or nobody wants it any more.
-    async fn follow(
-        &mut self,
-        client: &Client,
-        messages: &mut mpsc::UnboundedReceiver<Message>,
-    ) -> Result<(), ApiError> {
-        // All anew: what was known may be long ago.
-        self.listed.clear();
+    /// Reads and tells all anew: what was known may be long ago.
+    async fn begin(&mut self, client: &Client) -> Result<(), ApiError> {
+        self.listed = Listed::default();
         let listed = mirror::list_all(client, &self.settings).await?;
         let (guests, cluster) = self.read(client, listed, &BTreeSet::new(), true).await?;
         let mut changes: Vec<Change> =
@@ -183,6 +183,15 @@ impl Actor {
         self.clients.send_replace(Some(client.clone()));
         self.tell(BackendStatus::Connected, self.missing_rights());
         self.backoff.reset();
+        Ok(())
+    }
+
+    /// Keeps the mirror up to date until the connection is lost, or nobody wants it any more.
+    async fn follow(
+        &mut self,
+        client: &Client,
+        messages: &mut mpsc::UnboundedReceiver<Message>,
+    ) -> Result<(), ApiError> {
         let timing = self.settings.timing;
         let mut poll = Instant::now() + timing.poll;
         let mut sweep = Instant::now() + timing.sweep.min(FIRST_SWEEP);
@@ -254,7 +263,11 @@ impl Actor {
             let _ = reply.send(());
         }
         for (interest, reply) in looks {
-            drop(reply.send(self.look(client, &interest).await));
+            let facts = match &result {
+                Ok(()) => Ok(self.facts_of(client, &interest).await),
+                Err(error) => Err(unreadable(error)),
+            };
+            drop(reply.send(facts));
         }
         result
     }
@@ -291,7 +304,7 @@ impl Actor {
         let mut anew: Vec<Name> = Vec::new();
         for (id, facts) in &listed.guests {
             let known = self.known.get(id);
-            let same = self.listed.get(id) == Some(facts) && known.is_some_and(|known| known.away.is_empty());
+            let same = self.listed.guests.get(id) == Some(facts) && known.is_some_and(|known| known.away.is_empty());
             match known {
                 // The last that is known of it stands, and why nothing new is.
                 Some(known) if !facts.away.is_empty() => {
@@ -307,22 +320,18 @@ impl Actor {
         // All of them at once are looked at closely by the first sweep: what counts is there sooner.
         mirror::read_settings(client, &mut guests, anew, !all).await?;
         let cluster = mirror::cluster(client, &self.settings, &self.interest, &listed, self.rights.clone()).await;
-        self.listed = listed.guests;
+        self.listed = listed;
         Ok((guests, Arc::new(cluster)))
     }
 
-    /// The facts of what an interest names, read now and not kept.
-    async fn look(&self, client: &Client, interest: &Interest) -> Result<Vec<Change>, PluginError> {
-        let refused = |error: &ApiError| {
-            let (plugin, why) = (NAME, error.to_string());
-            if error.is_away() { PluginError::Away { plugin, why } } else { PluginError::Refused { plugin, why } }
-        };
-        let listed = mirror::list_all(client, &self.settings).await.map_err(|error| refused(&error))?;
-        let cluster = mirror::cluster(client, &self.settings, interest, &listed, self.rights.clone()).await;
+    /// The facts of what an interest names, as of the list just read. What only that interest asks for is read now, and
+    /// not kept.
+    async fn facts_of(&self, client: &Client, interest: &Interest) -> Vec<Change> {
+        let cluster = mirror::cluster(client, &self.settings, interest, &self.listed, self.rights.clone()).await;
         let named = self.known.iter().filter(|(id, _)| interest.containers.contains_key(*id));
         let mut changes: Vec<Change> = named.map(|(id, facts)| Change::Guest(id.clone(), facts.clone())).collect();
         changes.push(Change::Cluster(Arc::new(cluster)));
-        Ok(changes)
+        changes
     }
 
     /// What the token should be allowed and is not, for people; empty = nothing is missing.
@@ -342,6 +351,12 @@ impl Actor {
         tracing::warn!("{text}");
         text
     }
+}
+
+/// Why what was asked for could not be read.
+fn unreadable(error: &ApiError) -> PluginError {
+    let (plugin, why) = (NAME, error.to_string());
+    if error.is_away() { PluginError::Away { plugin, why } } else { PluginError::Refused { plugin, why } }
 }
 
 /// Connects: the version, and what the token may do.

@@ -1,19 +1,28 @@
-//! What the lab's tests share: being in the lab or leaving the test to it, an installed op-dbus, and plain calls.
+//! What the tests share: a bus and an Open vSwitch of their own, plugins beside a model of what they tell, the documents'
+//! fenced blocks; and of the lab's tests, being in the lab or leaving the test to it, an installed op-dbus, and plain
+//! calls.
 //!
 //! The calls go through busctl, so each of them also proves that sd-bus reads op-dbus without a quirk. Everything here
 //! panics where something fails, as tests do.
 
+mod bus;
 mod json;
 mod machine;
+pub mod markdown;
+pub mod ovsdb;
 mod pve;
 mod pve_formats;
 mod pve_schema;
 mod signals;
+mod step;
+pub mod systemd;
 
+pub use bus::PrivateBus;
 pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
-pub use pve::{Fault, NODE, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
+pub use pve::{Fault, NODE, Proof, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
 pub use pve_schema::PveSchema;
 pub use signals::{Signal, Signals};
+pub use step::Ended;
 
 use std::{
     env,

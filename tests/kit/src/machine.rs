@@ -51,7 +51,7 @@ impl Lab {
         self.run(&["systemctl", "daemon-reload"]);
     }
 
-    /// Sets keys of the installed configuration, which shows each with its default, and starts op-dbus anew.
+    /// Sets keys of the installed configuration, which shows each with its default or has it set, and starts op-dbus anew.
     ///
     /// # Panics
     ///
@@ -59,8 +59,9 @@ impl Lab {
     pub fn configure(&self, keys: &[(&str, &str)]) {
         let mut config = fs::read_to_string(CONFIG).expect("the configuration is installed");
         for (key, value) in keys {
-            let shown = format!("#{key} = ");
-            let line = config.lines().find(|line| line.starts_with(&shown)).expect("a key with its default").to_owned();
+            let (set, shown) = (format!("{key} = "), format!("#{key} = "));
+            let is_it = |line: &&str| line.starts_with(&set) || line.starts_with(&shown);
+            let line = config.lines().find(is_it).expect("a key with its default").to_owned();
             config = config.replace(&line, &format!("{key} = {value}"));
         }
         fs::write(CONFIG, config).expect("a file");

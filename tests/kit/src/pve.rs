@@ -39,6 +39,15 @@ pub struct Pve {
     control: Mutex<BufReader<UnixStream>>,
 }
 
+/// What op-dbus knows the API by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The authority that signed its certificate.
+    Authority,
+    /// The certificate itself.
+    Fingerprint,
+}
+
 /// Something that goes wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault<'a> {
@@ -156,22 +165,25 @@ impl Pve {
         format!("{TOKEN_ID}={TOKEN_SECRET}")
     }
 
-    /// Has an installed op-dbus find it: writes the token's file, sets the configuration's keys, those given as well, and
-    /// starts op-dbus anew.
+    /// Has an installed op-dbus find it, and know it by that proof: writes the token's file, sets the configuration's keys,
+    /// those given as well, and starts op-dbus anew.
     ///
     /// # Panics
     ///
     /// If the configuration has no such keys.
-    pub fn configure(&self, lab: &Lab, keys: &[(&str, &str)]) {
+    pub fn configure(&self, lab: &Lab, proof: Proof, keys: &[(&str, &str)]) {
         fs::write(TOKEN_FILE, format!("{}\n", self.token())).expect("a file");
         fs::set_permissions(TOKEN_FILE, fs::Permissions::from_mode(0o600)).expect("a mode");
         let quoted = |text: &str| format!("\"{text}\"");
         let (url, node, token) = (quoted(&self.url()), quoted(NODE), quoted(TOKEN_FILE));
-        let ca = quoted(&self.ca_file().to_string_lossy());
+        let proof = match proof {
+            Proof::Authority => format!("ca_file = {}", quoted(&self.ca_file().to_string_lossy())),
+            Proof::Fingerprint => format!("fingerprint = {}", quoted(&self.fingerprint())),
+        };
         // Examples have no default, and are not shown as one.
         let config = fs::read_to_string(CONFIG).expect("the configuration is installed");
         assert!(config.contains("\n[proxmox]\n"), "the configuration has a section for Proxmox VE");
-        let own = format!("\n[proxmox]\nurl = {url}\nnode = {node}\ntoken_file = {token}\nca_file = {ca}\n");
+        let own = format!("\n[proxmox]\nurl = {url}\nnode = {node}\ntoken_file = {token}\n{proof}\n");
         fs::write(CONFIG, config.replacen("\n[proxmox]\n", &own, 1)).expect("a file");
         lab.configure(keys);
     }

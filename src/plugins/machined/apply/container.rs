@@ -1,6 +1,6 @@
 //! Containers made, set, and removed.
 
-use super::{Context, Outcome, Report, forget::forget_unit, progress_of, wanted};
+use super::{Context, Outcome, Report, forget::forget_unit, wanted};
 use crate::{
     desired::ContainerSpec,
     model::{Name, Reason, StepState},
@@ -45,7 +45,7 @@ async fn try_create(context: &Context, id: &Name, spec: &ContainerSpec, report: 
     let settings = wanted::settings(id, spec, None);
     // systemd-machined copies to the image's own name: without this mark, half a copy would look like a container.
     write_settings(context, id, Settings { unfinished: true, ..settings.clone() }).await?;
-    progress_of(report)(None, &format!("copying the image {source}"));
+    report.progress(0.0, format!("copying the image {source}"));
     match copy(context, source, id, was_unfinished).await {
         Ok(()) => {}
         Err(error) if error.may_retry() => {
@@ -128,7 +128,7 @@ async fn try_destroy(context: &Context, id: &Name, report: &Report) -> Result<Ou
     }
     let mut wrote = forget_unit(&connection, id).await?;
     if world.images.contains_key(&**id) {
-        progress_of(report)(None, "removing its image");
+        report.progress(0.0, "removing its image".to_owned());
         match machined(&connection, "RemoveImage", &&**id, LONG).await {
             Ok(_) => wrote = true,
             // By somebody else, meanwhile.

@@ -11,13 +11,16 @@ use std::{
 use sha2::{Digest as _, Sha256, Sha512};
 use zbus::{Fd, ObjectPath};
 
-use super::{Context, Outcome, Report, progress_of};
+use super::{Context, Outcome, Report};
 use crate::{
     desired::{ImageKind, TemplateSource, TemplateSpec},
     model::{Name, Reason, StepState},
-    plugins::machined::{
-        call::{CallError, SHORT, importd, machined},
-        transfer::{self, End},
+    plugins::{
+        machined::{
+            call::{CallError, SHORT, importd, machined},
+            transfer::{self, End},
+        },
+        steps::paced,
     },
 };
 
@@ -56,7 +59,17 @@ async fn try_fetch(context: &Context, name: &Name, spec: &TemplateSpec, report: 
         }
         None => begin(&connection, name, spec).await?,
     };
-    let end = transfer::follow(&path, &mut news, &progress_of(report)).await?;
+    let tell = |(share, line)| report.progress(share, line);
+    let end = paced((0.0, String::new()), tell, |said| {
+        transfer::follow(&path, &mut news, move |share, line| {
+            // A line that says nothing of it goes with the share that was said last.
+            said.send_modify(|(last, text)| {
+                *last = share.unwrap_or(*last);
+                line.clone_into(text);
+            });
+        })
+    });
+    let end = end.await?;
     let failed = |reason, why: String| Outcome::failed(reason, why).after_writing();
     match end {
         End::Done => {}

@@ -6,15 +6,15 @@ mod forget;
 mod outcome;
 mod wanted;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::{handle::Handle, settings::store::Store, transfer::Progress};
+use super::{handle::Handle, settings::store::Store};
 use crate::{
     model::{Name, Reason},
     plan::{Action, ContainerOp, Step, TemplateOp},
     plugins::{
         Events, Work,
-        steps::{self, Outcome, Pace, Report},
+        steps::{self, Outcome, Report},
     },
 };
 
@@ -27,19 +27,6 @@ pub(super) struct Context {
     pub(super) events: Events,
     /// Settings files.
     pub(super) store: Arc<Store>,
-}
-
-/// What tells how far a step is. Lines that say nothing of that go with the share that was said last.
-fn progress_of(report: &Report) -> Progress {
-    let report = report.clone();
-    let last: Mutex<(Pace, f64)> = Mutex::default();
-    Arc::new(move |share, line| {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.1 = share.unwrap_or(last.1);
-        if last.0.is_due() {
-            report.progress(last.1, line.to_owned());
-        }
-    })
 }
 
 /// Carries out the steps, each as soon as those it waits for are done, and returns when all have ended.

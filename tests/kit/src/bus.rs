@@ -1,5 +1,4 @@
 //! A private dbus-daemon with the system bus's default limits, gone when dropped.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -25,14 +24,18 @@ const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
 </busconfig>
 "#;
 
+/// A dbus-daemon of a test's own.
 #[derive(Debug)]
 pub struct PrivateBus {
     daemon: Child,
+    /// Where it listens, as D-Bus spells addresses.
     pub address: String,
     _folder: TempDir,
 }
 
 impl PrivateBus {
+    /// Starts it; it listens by then.
+    #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("op-dbus-test-").tempdir().expect("a folder");
         // Other users connect too.
@@ -53,6 +56,7 @@ impl PrivateBus {
         Self { daemon, address: address.trim().to_owned(), _folder: folder }
     }
 
+    /// A connection of its own.
     pub async fn connect(&self) -> Connection {
         Builder::address(self.address.as_str()).build().await.expect("the private bus answers")
     }

@@ -1,9 +1,9 @@
-//! The systemd plugin beside a model of its events, for tests.
+//! The systemd plugin beside a model of its events.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use op_dbus::{
-    model::{Backend, BackendStatus, Change, Name, Reason, StepState, Subject, UnitFacts},
+    model::{Backend, BackendStatus, Change, Name, StepState, Subject, UnitFacts},
     plan::{Action, Step, StepId, UnitOp},
     plugins::{
         Events, Interest, Plugin, PluginEvent, Work,
@@ -12,37 +12,34 @@ use op_dbus::{
 };
 use tokio::sync::mpsc;
 
-/// A test that waits for longer hangs.
-const HANG: Duration = Duration::from_secs(60);
+use crate::Ended;
 
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) state: StepState,
-    pub(crate) reason: Reason,
-    pub(crate) message: String,
-    pub(crate) retry: bool,
-    pub(crate) wrote: bool,
-}
+/// A test that waits for longer hangs.
+const HANG: Duration = Duration::from_mins(1);
 
 /// The plugin, and what it told.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    pub(crate) plugin: Systemd,
+pub struct Watched {
+    /// The plugin.
+    pub plugin: Systemd,
     events: mpsc::UnboundedReceiver<(&'static str, PluginEvent)>,
     /// The units, as told.
-    pub(crate) units: BTreeMap<Name, UnitFacts>,
-    pub(crate) backend: Option<Backend>,
-    pub(crate) busy: bool,
+    pub units: BTreeMap<Name, UnitFacts>,
+    /// The backend, as told last.
+    pub backend: Option<Backend>,
+    /// Whether systemd is in the middle of something, as told last.
+    pub busy: bool,
     /// What each event since the last `forget` was, in words; units of batches by name.
-    pub(crate) told: Vec<String>,
-    /// Ends of steps, and all states on the way.
-    pub(crate) ended: BTreeMap<StepId, Ended>,
-    pub(crate) states: BTreeMap<StepId, Vec<StepState>>,
+    pub told: Vec<String>,
+    /// How steps ended.
+    pub ended: BTreeMap<StepId, Ended>,
+    /// All states of each step, in order.
+    pub states: BTreeMap<StepId, Vec<StepState>>,
 }
 
 impl Watched {
-    pub(crate) fn start(config: SystemdConfig) -> Self {
+    /// The plugin, on its way to that bus.
+    pub fn start(config: SystemdConfig) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         Self {
             plugin: Systemd::spawn(config, Events::new("systemd", sender)),
@@ -57,30 +54,34 @@ impl Watched {
     }
 
     /// Mirrors these units, and waits until they are.
-    pub(crate) async fn watch(&mut self, units: &[&str]) {
+    pub async fn watch(&mut self, units: &[&str]) {
         self.watch_properties(&units.iter().map(|unit| (*unit, &[][..])).collect::<Vec<_>>()).await;
     }
 
-    pub(crate) async fn watch_properties(&mut self, units: &[(&str, &[&str])]) {
+    /// The same, with properties of theirs.
+    pub async fn watch_properties(&mut self, units: &[(&str, &[&str])]) {
         let interest = interest(units);
         self.plugin.watch(interest).await.unwrap();
         self.until(|seen| units.iter().all(|(unit, _)| seen.units.contains_key(*unit))).await;
     }
 
-    pub(crate) async fn connected(&mut self) {
+    /// Takes events until the backend is there.
+    pub async fn connected(&mut self) {
         self.until(Self::is_connected).await;
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
+    /// Whether the backend is there, as told last.
+    pub fn is_connected(&self) -> bool {
         self.backend.as_ref().is_some_and(|backend| backend.status == BackendStatus::Connected)
     }
 
-    pub(crate) fn unit(&self, name: &str) -> &UnitFacts {
+    /// The unit, as told last.
+    pub fn unit(&self, name: &str) -> &UnitFacts {
         &self.units[name]
     }
 
     /// Takes events until it is so.
-    pub(crate) async fn until(&mut self, so: impl Fn(&Self) -> bool) {
+    pub async fn until(&mut self, so: impl Fn(&Self) -> bool) {
         self.drain();
         while !so(self) {
             let event = tokio::time::timeout(HANG, self.events.recv()).await;
@@ -91,18 +92,20 @@ impl Watched {
         }
     }
 
-    pub(crate) async fn until_unit(&mut self, name: &str, so: impl Fn(&UnitFacts) -> bool) {
+    /// Takes events until it is so of that unit.
+    pub async fn until_unit(&mut self, name: &str, so: impl Fn(&UnitFacts) -> bool) {
         self.until(|seen| seen.units.get(name).is_some_and(&so)).await;
     }
 
     /// Takes what was told already.
-    pub(crate) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         while let Ok((_, event)) = self.events.try_recv() {
             self.take(event);
         }
     }
 
-    pub(crate) fn forget(&mut self) {
+    /// Takes what was told, and forgets that it was.
+    pub fn forget(&mut self) {
         self.drain();
         self.told.clear();
     }
@@ -156,12 +159,12 @@ impl Watched {
     }
 
     /// Carries out one step.
-    pub(crate) async fn step(&mut self, unit: &str, op: UnitOp) -> Ended {
+    pub async fn step(&mut self, unit: &str, op: UnitOp) -> Ended {
         self.steps(vec![step(1, Action::Unit(unit.into(), op), &[])]).await[&1].clone()
     }
 
     /// Carries out these steps.
-    pub(crate) async fn steps(&mut self, steps: Vec<Step>) -> BTreeMap<StepId, Ended> {
+    pub async fn steps(&mut self, steps: Vec<Step>) -> BTreeMap<StepId, Ended> {
         self.drain();
         self.ended.clear();
         self.states.clear();
@@ -175,14 +178,16 @@ impl Watched {
     }
 }
 
-pub(crate) fn interest(units: &[(&str, &[&str])]) -> Interest {
+/// An interest in these units and those properties of theirs.
+pub fn interest(units: &[(&str, &[&str])]) -> Interest {
     let units = units
         .iter()
         .map(|(unit, properties)| (Name::from(*unit), properties.iter().map(|name| (*name).to_owned()).collect()));
     Interest { units: units.collect(), ..Interest::default() }
 }
 
-pub(crate) fn step(id: StepId, action: Action, after: &[StepId]) -> Step {
+/// A step that waits for others.
+pub fn step(id: StepId, action: Action, after: &[StepId]) -> Step {
     Step {
         id,
         subject: Subject::State,

@@ -1,5 +1,4 @@
 //! A private Open vSwitch, gone when dropped, and the plugin beside a model of what it told.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +10,7 @@ use std::{
 
 use op_dbus::{
     desired::{BridgeSpec, PortSpec},
-    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, Reason, StepState, Subject},
+    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, StepState, Subject},
     plan::{Action, BridgeOp, PortOp, Step, StepId},
     plugins::{
         Events, Plugin as _, PluginEvent, Work,
@@ -21,8 +20,10 @@ use op_dbus::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::Ended;
+
 /// A test that waits for longer hangs.
-pub const HANG: Duration = Duration::from_secs(60);
+pub const HANG: Duration = Duration::from_mins(1);
 
 /// The mark's value in tests.
 pub const MACHINE: &str = "0123456789abcdef0123456789abcdef";
@@ -41,6 +42,7 @@ pub struct PrivateSwitch {
 
 impl PrivateSwitch {
     /// Both daemons.
+    #[must_use]
     pub fn start() -> Self {
         let mut this = Self::database_only();
         this.start_switch();
@@ -48,6 +50,7 @@ impl PrivateSwitch {
     }
 
     /// Without ovs-vswitchd: nobody applies anything.
+    #[must_use]
     pub fn database_only() -> Self {
         // Short: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("ovs-").tempdir().expect("a folder");
@@ -60,14 +63,20 @@ impl PrivateSwitch {
         this
     }
 
+    /// Where a file of its own lies.
+    #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Where the server listens.
+    #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.path("db.sock")
     }
 
+    /// The same, for the plugin.
+    #[must_use]
     pub fn remote(&self) -> Remote {
         Remote::Unix(self.socket())
     }
@@ -85,6 +94,7 @@ impl PrivateSwitch {
         format!("--{name}={}", self.path(file).display())
     }
 
+    /// Starts the server.
     pub fn start_server(&mut self) {
         let remote = format!("--remote=punix:{}", self.socket().display());
         let server = self
@@ -102,12 +112,17 @@ impl PrivateSwitch {
         let _ = std::fs::remove_file(self.socket());
     }
 
-    /// Makes the server hang (SIGSTOP) or go on (SIGCONT).
-    pub fn signal_server(&self, signal: &str) {
-        let pid = self.server.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill").success());
+    /// Makes the server hang (STOP) or go on (CONT).
+    pub fn signal_server(&self, name: &str) {
+        signal(self.server.as_ref(), name);
     }
 
+    /// Makes ovs-vswitchd hang (STOP) or go on (CONT).
+    pub fn signal_switch(&self, name: &str) {
+        signal(self.switch.as_ref(), name);
+    }
+
+    /// Starts ovs-vswitchd, and waits until it has applied what is there.
     pub fn start_switch(&mut self) {
         let switch = self
             .command("ovs-vswitchd")
@@ -120,11 +135,12 @@ impl PrivateSwitch {
         self.vsctl(&["set", "Open_vSwitch", ".", "external_ids:started=yes"]);
     }
 
+    /// Ends ovs-vswitchd.
     pub fn stop_switch(&mut self) {
         end(self.switch.take());
     }
 
-    /// Another client's doing.
+    /// Another client's doing; answers with what it printed.
     pub fn vsctl(&self, arguments: &[&str]) -> String {
         let database = format!("--db=unix:{}", self.socket().display());
         // It waits for the socket to come, and for ovs-vswitchd to apply, unless told not to.
@@ -141,11 +157,14 @@ impl PrivateSwitch {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// How often ovs-vswitchd was told to look.
+    #[must_use]
     pub fn next_cfg(&self) -> i64 {
         self.vsctl(&["--no-wait", "get", "Open_vSwitch", ".", "next_cfg"]).parse().expect("a number")
     }
 
     /// The log of all transactions.
+    #[must_use]
     pub fn log(&self) -> String {
         let output =
             self.command("ovsdb-tool").arg("show-log").arg(self.path("conf.db")).stdout(Stdio::piped()).output();
@@ -160,6 +179,11 @@ impl Drop for PrivateSwitch {
     }
 }
 
+fn signal(child: Option<&Child>, name: &str) {
+    let pid = child.expect("it runs").id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+}
+
 fn end(child: Option<Child>) {
     if let Some(mut child) = child {
         let _ = child.kill();
@@ -167,41 +191,40 @@ fn end(child: Option<Child>) {
     }
 }
 
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    pub state: StepState,
-    pub reason: Reason,
-    pub message: String,
-    pub retry: bool,
-    pub wrote: bool,
-}
-
 /// The plugin, and what it told.
 #[derive(Debug)]
 pub struct Watched {
+    /// The plugin.
     pub plugin: Ovsdb,
     events: mpsc::UnboundedReceiver<(&'static str, PluginEvent)>,
+    /// Bridges, as told.
     pub bridges: BTreeMap<Name, BridgeFacts>,
+    /// Ports, as told.
     pub ports: BTreeMap<Name, PortFacts>,
+    /// The backend, as told last.
     pub backend: Option<Backend>,
     /// Every state of the backend, in order.
     pub backends: Vec<Backend>,
     /// Size of each batch of changes since the last `forget`; resets apart.
     pub batches: Vec<usize>,
+    /// How often all came anew, since the last `forget`.
     pub resets: usize,
     /// All states of each step, in order.
     pub states: BTreeMap<StepId, Vec<StepState>>,
+    /// How steps ended.
     pub ended: BTreeMap<StepId, Ended>,
     jobs: u64,
 }
 
 /// Waits short enough for a test, long enough for a loaded machine.
+#[must_use]
 pub fn timing() -> Timing {
     Timing { applied: Duration::from_secs(20), ..Timing::default() }
 }
 
 impl Watched {
+    /// The plugin, on its way to that server.
+    #[must_use]
     pub fn start(remote: Remote, timing: Timing) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let settings = Settings { remote, machine_id: MACHINE.to_owned(), timing };
@@ -227,6 +250,7 @@ impl Watched {
         this
     }
 
+    /// Counts anew.
     pub fn forget(&mut self) {
         self.batches.clear();
         self.backends.clear();
@@ -277,6 +301,7 @@ impl Watched {
         }
     }
 
+    /// Takes events until it is so.
     pub async fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         while !holds(self) {
             let event = tokio::time::timeout(HANG, self.events.recv()).await;
@@ -291,6 +316,7 @@ impl Watched {
         self.drain();
     }
 
+    /// Takes events until the backend is so.
     pub async fn until_status(&mut self, status: BackendStatus) {
         self.until(status.as_str(), |this| this.backend.as_ref().is_some_and(|backend| backend.status == status)).await;
     }
@@ -330,6 +356,7 @@ impl Watched {
         Work { job: self.jobs, steps: steps.collect() }
     }
 
+    /// Carries out steps that wait for nothing.
     pub async fn apply(&mut self, actions: impl IntoIterator<Item = Action>) -> Vec<Ended> {
         self.apply_steps(actions.into_iter().map(|action| (action, Vec::new())).collect()).await
     }
@@ -342,15 +369,20 @@ impl Watched {
     }
 }
 
+/// A step on a bridge.
+#[must_use]
 pub fn bridge(name: &str, op: fn(Arc<BridgeSpec>) -> BridgeOp, spec: BridgeSpec) -> Action {
     Action::Bridge(name.into(), op(spec.into()))
 }
 
+/// A step on a port.
+#[must_use]
 pub fn port(name: &str, op: fn(Arc<PortSpec>) -> PortOp, spec: PortSpec) -> Action {
     Action::Port(name.into(), op(spec.into()))
 }
 
 /// A port that the dummy datapath brings up.
+#[must_use]
 pub fn internal(bridge: &str) -> PortSpec {
     PortSpec { bridge: bridge.into(), kind: Some("internal".into()), ..PortSpec::default() }
 }

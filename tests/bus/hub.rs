@@ -1,5 +1,4 @@
 //! A core played by the test: it publishes snapshots, sends notices and answers commands; the bus is the real one.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,13 +13,12 @@ use op_dbus::{
     },
     reconcile::{Command, CoreError, Fault, Hub, Notice},
 };
+use op_dbus_testkit::PrivateBus;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 use zbus::{Connection, DynamicType, Message, MessageStream, OwnedVariant, message::Flags};
-
-use super::private_bus::PrivateBus;
 
 pub const MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
 pub const PROPERTIES: &str = "org.freedesktop.DBus.Properties";

@@ -1,5 +1,4 @@
 //! What the tests read of the documents: their fenced blocks.
-#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
     fs,
@@ -17,15 +16,20 @@ pub struct Block {
     pub line: usize,
 }
 
+/// The checkout.
+#[must_use]
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// A file of the checkout, by its path there.
+#[must_use]
 pub fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// README.md, CONTRIBUTING.md and all of docs/, relative to the checkout, by name.
+#[must_use]
 pub fn documents() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("docs")).expect("docs/");
     let paths = folder.map(|entry| Path::new("docs").join(entry.expect("an entry of docs/").file_name()));
@@ -36,6 +40,7 @@ pub fn documents() -> Vec<PathBuf> {
 }
 
 /// The fenced blocks of a text, in their order.
+#[must_use]
 pub fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
