@@ -126,35 +126,95 @@ fn a_restart_of_firewalld_is_survived() {
     assert!(services(&lab, false).contains("https"));
 }
 
+const UUID: &str = "5a2f6a3e-6bfa-4b7e-9a5f-0f7d4a6f1c11";
+const ADDRESS: [&str; 4] = ["ipv4.method", "manual", "ipv4.addresses", "192.0.2.78/24"];
+
+/// Makes the connection `lab`: a bridge, with these settings besides.
+fn add_connection(lab: &Lab, settings: &[&str]) {
+    let add = ["nmcli", "connection", "add", "type", "bridge", "ifname", "labbr0", "con-name", "lab"];
+    let plain = ["autoconnect", "no", "ipv6.method", "disabled", "connection.uuid", UUID];
+    lab.run(&[&add[..], &plain, settings].concat());
+}
+
+/// The connection, on and off.
+fn connection() -> (Value, Value) {
+    let entry = |ensure: &str| by_preset("networkmanager-connection", &json!({ "uuid": UUID }), ensure);
+    (entry("present"), entry("absent"))
+}
+
+/// Sets the document; the job that brings it about.
+fn begin(lab: &Lab, document: &Value) -> String {
+    let reply = lab.call(STATE, "org.opdbus.State", "SetDesiredState", &["s", &document.to_string()]);
+    reply[1].as_str().unwrap().to_owned()
+}
+
+/// The state of the connection, as NetworkManager has it: empty where it is off.
+fn state(lab: &Lab) -> String {
+    let active = lab.run(&["nmcli", "--terse", "--fields", "UUID,STATE", "connection", "show", "--active"]);
+    active.lines().find_map(|line| line.strip_prefix(UUID)?.strip_prefix(':')).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_connection_that_is_being_activated_is_waited_for() {
+    let Some(lab) = enter() else { return };
+    // Nobody answers to its DHCP: it is being activated until it is told to do without.
+    add_connection(&lab, &["ipv4.method", "auto", "ipv4.dhcp-timeout", "infinity"]);
+    let finish = || {
+        lab.run(&[&["nmcli", "connection", "modify", "lab"][..], &ADDRESS].concat());
+        lab.run(&["nmcli", "device", "reapply", "labbr0"]);
+    };
+    let stall = || {
+        lab.run(&["nmcli", "connection", "modify", "lab", "ipv4.method", "auto", "ipv4.addresses", ""]);
+        lab.run(&["nmcli", "--wait", "0", "connection", "up", "lab"]);
+    };
+    let (mut on, off) = connection();
+    // By op-dbus: the job ends when the connection is on, and not when it is begun.
+    let job = begin(&lab, &on);
+    let shown = |state: u32| {
+        lab.until(&path("object", "x"), "org.opdbus.Object", "Properties", |is| is["State"]["data"] == state);
+    };
+    shown(1);
+    assert_eq!(state(&lab), "activating");
+    assert_eq!(lab.get(&job, "org.opdbus.Job", "Result"), "");
+    assert_eq!(lab.get(&path("object", "x"), "org.opdbus.Resource", "Status"), "verifying");
+    finish();
+    assert_eq!(lab.wait(&job), "done");
+    assert_eq!(state(&lab), "activated");
+    until_status(&lab, "in-sync");
+
+    // By anybody else, while it is off and when it is declared: there is nothing to call, and it is waited for.
+    assert_eq!(lab.set_desired_state(&off).1, "done");
+    stall();
+    on["dbus"]["objects"]["x"]["drift"] = "enforce".into();
+    assert_eq!(plan(&lab, &on), ["settle object x"]);
+    let job = begin(&lab, &on);
+    shown(1);
+    assert_eq!(lab.get(&job, "org.opdbus.Job", "Result"), "");
+    finish();
+    assert_eq!(lab.wait(&job), "unchanged", "op-dbus had nothing to call");
+    until_status(&lab, "in-sync");
+
+    // By anybody else, again: it is on its way, and no drift.
+    let mut signals = lab.signals();
+    let drifts = lab.get(STATE, "org.opdbus.State", "DriftsTotal");
+    stall();
+    shown(1);
+    until_status(&lab, "pending");
+    finish();
+    until_status(&lab, "in-sync");
+    assert_eq!(lab.get(STATE, "org.opdbus.State", "DriftsTotal"), drifts);
+    assert!(!signals.seen().iter().any(|signal| signal.member == "DriftDetected"));
+
+    assert_eq!(lab.set_desired_state(&off).1, "done");
+    lab.run(&["nmcli", "connection", "delete", "lab"]);
+}
+
 #[test]
 fn a_connection_on_and_off() {
     let Some(lab) = enter() else { return };
-    let uuid = "5a2f6a3e-6bfa-4b7e-9a5f-0f7d4a6f1c11";
-    lab.run(&[
-        "nmcli",
-        "connection",
-        "add",
-        "type",
-        "bridge",
-        "ifname",
-        "labbr0",
-        "con-name",
-        "lab",
-        "ipv4.method",
-        "manual",
-        "ipv4.addresses",
-        "192.0.2.78/24",
-        "autoconnect",
-        "no",
-        "connection.uuid",
-        uuid,
-    ]);
-    let with = json!({ "uuid": uuid });
-    let (on, off) = (
-        by_preset("networkmanager-connection", &with, "present"),
-        by_preset("networkmanager-connection", &with, "absent"),
-    );
-    let active = || lab.run(&["nmcli", "--terse", "--fields", "UUID", "connection", "show", "--active"]).contains(uuid);
+    add_connection(&lab, &ADDRESS);
+    let (on, off) = connection();
+    let active = || state(&lab) == "activated";
     let planned = plan(&lab, &on);
     assert!(planned[0].contains("ActivateConnection ooo /org/freedesktop/NetworkManager/Settings/"), "{planned:?}");
     assert_eq!(lab.set_desired_state(&on).1, "done");

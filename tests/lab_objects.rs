@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_op-dbus");
 const TIMEDATE: &str = "org.freedesktop.timedate1";
+const LOCALE: &str = "org.freedesktop.locale1";
 
 fn objects(objects: Value) -> Value {
     json!({ "dbus": { "objects": objects } })
@@ -110,44 +111,132 @@ mod real {
         assert!(lab.run(&["readlink", "/etc/localtime"]).ends_with("/Europe/Vienna"));
     }
 
+    /// Whatever of a preset's own file writes is in the plan of its example.
+    fn plans_the_calls_of(lab: &Lab, preset: &str, document: &Value) {
+        let planned = plan(lab, document);
+        let preset = op_dbus::desired::presets().iter().find(|known| known.name == preset).unwrap();
+        for call in preset.busctl.iter().filter(|call| call.contains(" Set")) {
+            assert!(planned.iter().any(|(summary, _)| summary.ends_with(call.as_str())), "{call} in {planned:?}");
+        }
+    }
+
+    /// Calls localed by hand.
+    fn localed(lab: &Lab, arguments: &[&str]) {
+        lab.run(&[&["busctl", "call", LOCALE, "/org/freedesktop/locale1", LOCALE], arguments].concat());
+    }
+
+    fn file(path: &str) -> String {
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
     #[test]
-    fn hostname_locale_and_keymap() {
+    fn hostname() {
         let Some(lab) = Lab::enter() else { return };
         install(&lab);
         let document = objects(json!({
             "name": { "preset": "hostname", "with": { "hostname": "web-1", "pretty": "Web server in the cellar",
                                                        "deployment": "production", "location": "cellar" } },
-            "locale": { "preset": "locale", "with": { "locale": ["LANG=C.UTF-8"] } },
+        }));
+        plans_the_calls_of(&lab, "hostname", &document);
+        assert_eq!(lab.set_desired_state(&document).1, "done");
+        assert_eq!(lab.run(&["hostname"]), "web-1");
+        assert_eq!(file("/etc/hostname").trim(), "web-1");
+        assert!(file("/etc/machine-info").contains("DEPLOYMENT=production"));
+        assert_eq!(lab.set_desired_state(&document).1, "unchanged");
+        lab.run(&["hostnamectl", "set-hostname", "lab"]);
+    }
+
+    #[test]
+    fn locale() {
+        let Some(lab) = Lab::enter() else { return };
+        install(&lab);
+        let locale = |assignments: Value| {
+            objects(json!({ "locale": { "preset": "locale", "with": { "locale": assignments } } }))
+        };
+        localed(&lab, &["SetLocale", "asb", "1", "LANG=POSIX", "false"]);
+        let document = locale(json!(["LANG=C.UTF-8"]));
+        plans_the_calls_of(&lab, "locale", &document);
+        assert_eq!(lab.set_desired_state(&document).1, "done");
+        assert_eq!(file("/etc/default/locale"), "LANG=C.UTF-8\n");
+
+        // Another one: in Debian's file, in localed, and in the environment of what systemd starts from now on.
+        let document = locale(json!(["LANG=POSIX", "LC_TIME=C.UTF-8"]));
+        assert_eq!(lab.set_desired_state(&document).1, "done");
+        assert_eq!(file("/etc/default/locale"), "LANG=POSIX\nLC_TIME=C.UTF-8\n");
+        let environment = lab.run(&["systemctl", "show-environment"]);
+        assert!(environment.contains("LANG=POSIX") && environment.contains("LC_TIME=C.UTF-8"), "{environment}");
+        assert_eq!(shown(&lab, "locale"), json!({ "Locale": ["LANG=POSIX", "LC_TIME=C.UTF-8"] }));
+        assert_eq!(lab.get(&path("object", "locale"), "org.opdbus.Object", "DriftVisible"), true);
+        assert_eq!(lab.set_desired_state(&document).1, "unchanged");
+        // By anybody else: it is seen, and put back.
+        localed(&lab, &["SetLocale", "asb", "1", "LANG=C.UTF-8", "false"]);
+        until_status(&lab, "locale", "drifted");
+        let job = lab.call(&path("object", "locale"), "org.opdbus.Resource", "Reconcile", &["a{sv}", "0"]);
+        assert_eq!(lab.wait(job[0].as_str().unwrap()), "done");
+        assert_eq!(file("/etc/default/locale"), "LANG=POSIX\nLC_TIME=C.UTF-8\n");
+
+        // One that the machine does not have is refused in localed's words.
+        assert_eq!(lab.set_desired_state(&locale(json!(["LANG=xx_YY.UTF-8"]))).1, "failed");
+        assert_eq!(resource(&lab, "locale", "Reason"), "Refused");
+        let message = resource(&lab, "locale", "Message");
+        assert!(message.as_str().unwrap().contains("Locale xx_YY.UTF-8 not installed"), "{message}");
+        assert_eq!(file("/etc/default/locale"), "LANG=POSIX\nLC_TIME=C.UTF-8\n");
+    }
+
+    #[test]
+    fn keymap() {
+        let Some(lab) = Lab::enter() else { return };
+        install(&lab);
+        localed(&lab, &["SetX11Keyboard", "ssssbb", "us", "", "", "", "true", "false"]);
+        assert_eq!(
+            (file("/etc/default/keyboard").as_str(), file("/etc/vconsole.conf").as_str()),
+            ("XKBLAYOUT=us\n", "KEYMAP=us\n")
+        );
+        let document = objects(json!({
             "keys": { "preset": "keymap",
                       "with": { "layout": "de", "model": "pc105", "variant": "nodeadkeys", "options": "compose:ralt" } },
         }));
-        // The calls are those that the presets' own files show.
-        let planned = plan(&lab, &document);
-        for preset in
-            op_dbus::desired::presets().iter().filter(|preset| ["hostname", "keymap"].contains(&preset.name.as_str()))
-        {
-            for call in preset.busctl.iter().filter(|call| call.contains(" Set")) {
-                assert!(planned.iter().any(|(summary, _)| summary.ends_with(call.as_str())), "{call} in {planned:?}");
-            }
-        }
-        let (_, result) = lab.set_desired_state(&document);
-        assert_eq!(result, "done");
-        assert_eq!(lab.run(&["hostname"]), "web-1");
-        assert_eq!(std::fs::read_to_string("/etc/hostname").unwrap().trim(), "web-1");
-        assert!(std::fs::read_to_string("/etc/machine-info").unwrap().contains("DEPLOYMENT=production"));
-        let keyboard = std::fs::read_to_string("/etc/default/keyboard").unwrap();
-        for word in ["de", "pc105", "nodeadkeys", "compose:ralt"] {
-            assert!(keyboard.contains(word), "{keyboard}");
-        }
-        assert_eq!(shown(&lab, "locale"), json!({ "Locale": ["LANG=C.UTF-8"] }));
+        plans_the_calls_of(&lab, "keymap", &document);
+        assert_eq!(lab.set_desired_state(&document).1, "done");
+        let keyboard = "XKBLAYOUT=de\nXKBMODEL=pc105\nXKBVARIANT=nodeadkeys\nXKBOPTIONS=compose:ralt\n";
+        assert_eq!(file("/etc/default/keyboard"), keyboard);
+        // localed has found the console's keymap that fits.
+        assert_eq!(file("/etc/vconsole.conf"), "KEYMAP=de-latin1-nodeadkeys\n");
         assert_eq!(lab.set_desired_state(&document).1, "unchanged");
         // One of the four that one call sets: the others are repeated.
         let mut other = document;
         other["dbus"]["objects"]["keys"]["with"]["variant"] = "neo".into();
         assert_eq!(lab.set_desired_state(&other).1, "done");
-        let keyboard = std::fs::read_to_string("/etc/default/keyboard").unwrap();
-        assert!(keyboard.contains("neo") && keyboard.contains("compose:ralt"), "{keyboard}");
-        lab.run(&["hostnamectl", "set-hostname", "lab"]);
+        assert_eq!(file("/etc/default/keyboard"), keyboard.replace("nodeadkeys", "neo"));
+        // By anybody else: it is seen.
+        localed(&lab, &["SetX11Keyboard", "ssssbb", "us", "", "", "", "true", "false"]);
+        until_status(&lab, "keys", "drifted");
+    }
+
+    /// localed of Debian 12 knows keymaps by files that end in `.map`, and Debian's console-data has them in `.kmap`: the
+    /// console's keymap alone can be declared, and set where somebody brings such a file.
+    #[test]
+    fn keymap_of_the_console_alone() {
+        let Some(lab) = Lab::enter() else { return };
+        install(&lab);
+        localed(&lab, &["SetX11Keyboard", "ssssbb", "us", "", "", "", "true", "false"]);
+        let console = objects(json!({ "console": {
+            "service": LOCALE, "path": "/org/freedesktop/locale1", "interface": LOCALE, "activate": true,
+            "properties": { "VConsoleKeymap": { "value": "lab",
+                "set": { "method": "SetVConsoleKeyboard", "args": ["$value", "", false, false] } } } } }));
+        assert_eq!(lab.set_desired_state(&console).1, "failed");
+        assert_eq!(resource(&lab, "console", "Reason"), "Refused");
+        let message = resource(&lab, "console", "Message");
+        assert!(message.as_str().unwrap().contains("Keymap lab is not installed"), "{message}");
+        assert_eq!(file("/etc/vconsole.conf"), "KEYMAP=us\n");
+        let keymaps = "/usr/share/keymaps";
+        std::fs::create_dir_all(keymaps).unwrap();
+        std::fs::write(format!("{keymaps}/lab.kmap"), "keymaps 0-127\n").unwrap();
+        assert_eq!(lab.set_desired_state(&console).1, "failed");
+        std::fs::rename(format!("{keymaps}/lab.kmap"), format!("{keymaps}/lab.map")).unwrap();
+        assert_eq!(lab.set_desired_state(&console).1, "done");
+        assert_eq!(file("/etc/vconsole.conf"), "KEYMAP=lab\n");
+        assert_eq!(shown(&lab, "console"), json!({ "VConsoleKeymap": "lab" }));
     }
 
     #[test]
@@ -378,6 +467,29 @@ mod misbehaving {
         assert_eq!(lab.wait(job[0].as_str().unwrap()), "done");
         assert_eq!(shown(&lab, "x"), json!({ "Silent": "quiet" }));
         assert_eq!(service.called("Set"), 1);
+    }
+
+    /// What its introspection promises is believed: nobody can tell a service that does not signal from one that does not
+    /// change.
+    #[test]
+    fn one_that_promises_signals_and_sends_none() {
+        let Some(lab) = Lab::enter() else { return };
+        let service = start(&lab);
+        let mut document = text("a");
+        document["dbus"]["objects"]["x"]["drift"] = "enforce".into();
+        assert_eq!(lab.set_desired_state(&document).1, "unchanged");
+        service.behaviour().properties.insert("Text".to_owned(), value("changed"));
+        assert_eq!(lab.get(&path("object", "x"), "org.opdbus.Object", "DriftVisible"), true);
+        assert_eq!(resource(&lab, "x", "Status"), "in-sync");
+        assert_eq!(shown(&lab, "x"), json!({ "Text": "a" }));
+        // The next Reconcile or document looks at the object itself.
+        let job = lab.call(STATE, "org.opdbus.State", "Reconcile", &["a{sv}", "0"]);
+        assert_eq!(lab.wait(job[0].as_str().unwrap()), "done");
+        assert_eq!(service.called("Set"), 1);
+        // What it is told to do it does, and it is read, not believed.
+        service.behaviour().properties.insert("Text".to_owned(), value("changed"));
+        assert_eq!(lab.set_desired_state(&text("b")).1, "done");
+        assert_eq!(shown(&lab, "x"), json!({ "Text": "b" }));
     }
 
     #[test]

@@ -249,9 +249,12 @@ fn lookup() -> impl Strategy<Value = Lookup> {
 /// An object of another service, with a look-up `one` that its calls may name.
 fn object() -> impl Strategy<Value = ObjectSpec> {
     let sets = call(&["Set", "SetIt"], &["$value", "$property:B", "$object", "$lookup:one", "$$x", "y"]);
-    let properties = btree_map("[A-Z][a-z-]{0,3}", (value(), option::of(sets)), 0..3).prop_map(|properties| {
-        properties.into_iter().map(|(name, (value, set))| (name, PropertySpec { value, set })).collect()
+    let property = (value(), option::of(sets), vec(value(), 0..3)).prop_map(|(value, set, passing)| PropertySpec {
+        value,
+        set,
+        passing,
     });
+    let properties = btree_map("[A-Z][a-z-]{0,3}", property, 0..3);
     let makes = || option::of(call(&["Make", "Remove"], &["$object", "$property:A", "x"]));
     let place = prop_oneof![Just(ObjectPlace::Path("/a".to_owned())), Just(ObjectPlace::Lookup("one".to_owned()))];
     let buses = option::of(select(&[ObjectBus::System, ObjectBus::Session][..]));

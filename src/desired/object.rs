@@ -100,6 +100,8 @@ pub struct PropertySpec {
     pub value: Json,
     /// The method that sets it; `None` = `Properties.Set`.
     pub set: Option<Call>,
+    /// Values that it goes through on its way, in JSON: they are waited for, and no drift.
+    pub passing: Vec<Json>,
 }
 
 /// Where a look-up finds object paths.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    decode::MAX_ARGS,
+    decode::{MAX_ARGS, MAX_PASSING},
     document::Ensure,
     form::{CommonForm, TEXT_PATTERN, common, is_default},
     names,
@@ -65,7 +65,8 @@ pub(super) struct ObjectForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "CallForm<'d>")]
     remove: Option<CallForm<'d>>,
-    /// Properties, owned key by key: a value, or an object of `value` and `set`, the method that sets it.
+    /// Properties, owned key by key: a value, or an object of `value`, `set` (the method that sets it) and `passing` (values
+    /// on its way).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("propertyNames" = {"pattern": names::BUS_PROPERTY_PATTERN, "maxLength": names::MAX_BUS_NAME}))]
     properties: BTreeMap<&'d str, PropertyForm<'d>>,
@@ -76,7 +77,7 @@ pub(super) struct ObjectForm<'d> {
     common: CommonForm,
 }
 
-/// A property: its value alone, or with the method that sets it.
+/// A property: its value alone, or with what else can be said of it.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 enum PropertyForm<'d> {
@@ -84,7 +85,7 @@ enum PropertyForm<'d> {
     Long(PropertySetForm<'d>),
 }
 
-/// A property's value with the method that sets it.
+/// A property's value, with how it is reached.
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Property")]
 struct PropertySetForm<'d> {
@@ -95,6 +96,10 @@ struct PropertySetForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "CallForm<'d>")]
     set: Option<CallForm<'d>>,
+    /// Values that it goes through on its way: they are waited for, and no drift.
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    #[schemars(schema_with = "passing")]
+    passing: &'d [Value],
 }
 
 /// A method to be called.
@@ -186,8 +191,11 @@ pub(super) fn object(spec: &ObjectSpec) -> ObjectForm<'_> {
 fn property(spec: &PropertySpec) -> PropertyForm<'_> {
     let looks_long = spec.value.get("value").is_some() && spec.value.get("type").is_none();
     match &spec.set {
-        None if !looks_long => PropertyForm::Plain(&spec.value),
-        set => PropertyForm::Long(PropertySetForm { value: &spec.value, set: set.as_ref().map(call) }),
+        None if !looks_long && spec.passing.is_empty() => PropertyForm::Plain(&spec.value),
+        set => {
+            let (value, passing) = (&spec.value, spec.passing.as_slice());
+            PropertyForm::Long(PropertySetForm { value, set: set.as_ref().map(call), passing })
+        }
     }
 }
 
@@ -260,6 +268,10 @@ fn value(generator: &mut SchemaGenerator) -> Schema {
 
 fn args(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": value(generator), "maxItems": MAX_ARGS })
+}
+
+fn passing(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": value(generator), "maxItems": MAX_PASSING })
 }
 
 fn named(pattern: &str) -> Schema {

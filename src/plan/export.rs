@@ -197,7 +197,7 @@ fn object(spec: &ObjectSpec, facts: &ObjectFacts) -> Option<ObjectSpec> {
     }
     let shown = |(name, property): (&String, &PropertySpec)| {
         let is = facts.properties.get(name).filter(|is| facts.exists && !holds_secret(name, &is.value))?;
-        Some((name.clone(), PropertySpec { value: is.value.clone(), set: property.set.clone() }))
+        Some((name.clone(), PropertySpec { value: is.value.clone(), ..property.clone() }))
     };
     let ensure = if facts.exists { Ensure::Present } else { Ensure::Absent };
     Some(ObjectSpec {

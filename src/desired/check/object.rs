@@ -41,7 +41,7 @@ pub(in crate::desired) fn object(spec: &ObjectSpec, at: &At<'_>, faults: &mut Fa
             });
         }
         if !spec.properties.is_empty() {
-            faults.add_within(at, &spec.written("/properties"), code::CONTRADICTION, || {
+            faults.add(&at.key("properties"), code::CONTRADICTION, || {
                 "what shall be absent has no properties: take ensure or properties away".to_owned()
             });
         }

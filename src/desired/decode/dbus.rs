@@ -28,6 +28,9 @@ use super::{
 /// Arguments a call may have: D-Bus methods have a handful.
 pub(in crate::desired) const MAX_ARGS: usize = 32;
 
+/// Values that a property may go through on its way: what states a thing has, a handful.
+pub(in crate::desired) const MAX_PASSING: usize = 32;
+
 /// Key that tells the long form of a property, `{"value": ..., "set": ...}`, from a plain value.
 const LONG: &str = "value";
 /// Key that a plain value has beside [`LONG`]: a variant with its type.
@@ -150,10 +153,13 @@ fn by_preset(fields: &mut Fields<'_, '_, '_>) -> Option<ObjectSpec> {
     // What a preset makes of values that were read is good; a test holds all presets to that.
     let mut own = Faults::default();
     let spec = in_full(&mut Fields::open(&node, &At::ROOT, &mut own)?)?;
+    let ensure = ensure.or(spec.ensure);
     Some(ObjectSpec {
         bus: bus.or(spec.bus),
         activate: activate.unwrap_or(spec.activate),
-        ensure: ensure.or(spec.ensure),
+        ensure,
+        // How a thing shall be is part of its being there.
+        properties: if ensure == Some(Ensure::Absent) { BTreeMap::new() } else { spec.properties },
         origins: preset.origins(&given),
         ..spec
     })
@@ -226,12 +232,17 @@ fn call(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Call> {
 
 /// Reads the arguments of a call.
 fn arguments(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Vec<Json>> {
+    values(node, MAX_ARGS, at, faults)
+}
+
+/// Reads a list of so many values at the most.
+fn values(node: &Node<'_>, most: usize, at: &At<'_>, faults: &mut Faults) -> Option<Vec<Json>> {
     let Node::List(items) = node else {
         wrong_type(node, Wanted::List, at, faults);
         return None;
     };
-    if items.len() > MAX_ARGS {
-        faults.add(at, code::OUT_OF_RANGE, || format!("has more than {MAX_ARGS} arguments, which no method takes"));
+    if items.len() > most {
+        faults.add(at, code::OUT_OF_RANGE, || format!("has more than {most} values, which is more than anybody needs"));
         return None;
     }
     items.iter().enumerate().map(|(index, item)| value(item, &at.index(index), faults)).collect()
@@ -307,10 +318,11 @@ fn property(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Propert
             let mut fields = Fields::open(node, at, faults)?;
             let value = fields.must(LONG, value);
             let set = fields.read("set", call);
+            let passing = fields.read("passing", |node, at, faults| values(node, MAX_PASSING, at, faults));
             fields.close();
-            Some(PropertySpec { value: value?, set })
+            Some(PropertySpec { value: value?, set, passing: passing.unwrap_or_default() })
         }
-        _ => value(node, at, faults).map(|value| PropertySpec { value, set: None }),
+        _ => value(node, at, faults).map(|value| PropertySpec { value, set: None, passing: Vec::new() }),
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
 
 pub(super) use self::{
     container::{CORES, MAX_DECIMAL, MAX_NETWORKS, MEMORY_MIB, MTU as CONTAINER_MTU, SIZE_GIB, STARTUP, VLAN},
-    dbus::MAX_ARGS,
+    dbus::{MAX_ARGS, MAX_PASSING},
     ovsdb::{DATAPATH_TYPES, MAX_TYPE, MAX_VLAN, MIN_BOND, MTU},
     value::RESERVED_PREFIX,
 };

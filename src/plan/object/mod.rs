@@ -5,6 +5,7 @@ mod call;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
+use zbus::Signature;
 
 pub use self::call::ObjectCall;
 use self::call::{Meaning, wrong_type};
@@ -14,12 +15,12 @@ use super::{
     protected::is_protected_call,
 };
 use crate::{
-    desired::{Ensure, ObjectSpec},
+    desired::{Ensure, ObjectSpec, PropertySpec},
     model::{
         Difference, Kind, Name, ObjectFacts, Observed, REDACTED, Reason, ResourceId, TypedValue, Value, is_secret_key,
         redacted,
     },
-    typed::{canonical, single},
+    typed::{Mismatch, canonical, single},
 };
 
 /// What is done to an object.
@@ -36,8 +37,8 @@ pub enum ObjectOp {
         /// The properties that it sets.
         properties: BTreeMap<String, TypedValue>,
     },
-    /// Bring the properties of one that was just made to what the document says: which calls that takes is known once
-    /// it is there.
+    /// Let one that is on its way arrive, and bring the properties of one that was just made to what the document says:
+    /// which calls that takes is known once it is there.
     Settle,
 }
 
@@ -72,8 +73,11 @@ pub(super) fn assess_object(name: &Name, spec: &ObjectSpec, observed: &Observed,
     let Some(facts) = observed.objects.get(name) else { return Assessment::default() };
     let mut out = Assessment { present: facts.exists, ..Assessment::default() };
     let compared = compare(name, spec, facts);
+    out.settling = compared.is_settling();
     out.differences = compared.differences;
-    if out.differences.is_empty() {
+    // What cannot be believed says nothing of what could be done about it.
+    out.blocked = facts.away.clone();
+    if out.differences.is_empty() || out.blocked.is_some() {
         return out;
     }
     out.blocked = compared.blocked;
@@ -145,7 +149,12 @@ pub(super) fn parts(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Resu
             parts.push((call, properties, change.into_iter().collect()));
         }
     }
-    Ok(parts.into_iter().map(|(call, properties, changes)| (ObjectOp::Set { call, properties }, changes)).collect())
+    let set = |(call, properties, changes)| (ObjectOp::Set { call, properties }, changes);
+    let mut parts: Vec<Part> = parts.into_iter().map(set).collect();
+    if !compared.passing.is_empty() {
+        parts.push((ObjectOp::Settle, compared.passing));
+    }
+    Ok(parts)
 }
 
 /// The place of what stands there in that object's entry.
@@ -163,6 +172,15 @@ struct Compared {
     wanted: BTreeMap<String, TypedValue>,
     /// Those of them that differ and can be set.
     differing: BTreeMap<String, TypedValue>,
+    /// Those of the differences that are only waited for.
+    passing: Vec<Difference>,
+}
+
+impl Compared {
+    /// It is on its way, and nothing else is wrong with it.
+    fn is_settling(&self) -> bool {
+        !self.passing.is_empty() && self.passing.len() == self.differences.len()
+    }
 }
 
 fn compare(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Compared {
@@ -221,7 +239,19 @@ fn compare(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Compared {
             differs(&wanted.value, Some((Reason::WrongType, format!("{property} of {service}: {odd}"))));
             continue;
         }
-        if observed != Some(&wanted) {
+        let passing = match passing(declared, &signature) {
+            Ok(passing) => passing,
+            Err((index, error)) => {
+                let place = spec.written(&format!("/properties/{property}/passing/{index}{}", error.pointer));
+                let why = wrong_type(&pointer(name, &place), is_secret_key(property), error);
+                differs(&wanted.value, Some(why));
+                continue;
+            }
+        };
+        if observed.is_some_and(|is| *is != wanted && passing.contains(&is.value)) {
+            differs(&wanted.value, None);
+            out.passing.extend(out.differences.last().cloned());
+        } else if observed != Some(&wanted) {
             let read_only = (declared.set.is_none() && !known.writable).then(|| {
                 let why = format!(
                     "{place}: {service} lets nobody set {property}; name the method that does: {{\"value\": ..., \
@@ -235,6 +265,12 @@ fn compare(name: &Name, spec: &ObjectSpec, facts: &ObjectFacts) -> Compared {
         out.wanted.insert(property.clone(), wanted);
     }
     out
+}
+
+/// The canonical JSON of the values that a property goes through; of one that is of another type, its place among them.
+fn passing(declared: &PropertySpec, signature: &Signature) -> Result<Vec<Json>, (usize, Mismatch)> {
+    let values = declared.passing.iter().enumerate();
+    values.map(|(index, value)| canonical(value, signature).map_err(|error| (index, error))).collect()
 }
 
 /// Why that call is not made, if so.

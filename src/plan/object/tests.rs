@@ -269,6 +269,36 @@ fn what_is_made_and_removed() {
 }
 
 #[test]
+fn what_is_on_its_way_is_waited_for_and_no_drift() {
+    let entry = || json!({"properties": {"State": {"value": 2, "passing": [0, 1]}, "Text": "a"}});
+    let known =
+        |state: u32, text: &str| facts(&[("State", "u", json!(state), false), ("Text", "s", json!(text), true)], &[]);
+    let settling = |is: ObjectFacts| {
+        let document = Desired::new(Arc::new(document(entry())));
+        crate::plan::assess(&document, &ResourceId::object("x"), &observe(Some(is)), &inventory()).settling
+    };
+    let plan = planned(entry(), known(1, "a"));
+    assert_eq!(summaries(&plan), ["settle object x"]);
+    assert!(plan.steps[0].blocked.is_none() && settling(known(1, "a")));
+    let change = Difference { field: "properties.State".to_owned(), desired: Shown::UInt(2), observed: Shown::UInt(1) };
+    assert_eq!(plan.steps[0].changes, [change]);
+    assert_eq!(planned(entry(), known(2, "a")), Plan::default());
+    assert!(!settling(known(2, "a")));
+    // What else is wrong is mended first, and is drift.
+    let plan = planned(entry(), known(1, "b"));
+    assert_eq!(plan.steps.len(), 2);
+    assert!(matches!(&plan.steps[1].action, Action::Object(_, ObjectOp::Settle)) && plan.steps[1].after == [1]);
+    assert!(!settling(known(1, "b")));
+    // Anything else is not on the way.
+    assert_eq!(blocked(&planned(entry(), known(7, "a"))).0, Reason::ReadOnly);
+    assert!(!settling(known(7, "a")));
+    let wrong = json!({"properties": {"State": {"value": 2, "passing": [0, "x"]}}});
+    let (reason, text) = blocked(&planned(wrong, known(1, "a")));
+    let place = "/dbus/objects/x/properties/State/passing/1: must be a whole number of 32 bits";
+    assert!(reason == Reason::WrongType && text.starts_with(place), "{text}");
+}
+
+#[test]
 fn what_is_exported_plans_to_nothing() {
     let is = facts(&[("Level", "u", json!(3), true), ("Password", "s", json!("x"), true)], &[]);
     let declared = document(json!({"properties": {"Level": 7, "Password": "y"}}));
@@ -292,7 +322,11 @@ fn what_cannot_be_read_is_not_written() {
     assert_eq!(blocked(&unread).0, Reason::BackendAway);
     let mut away = facts(&[("Level", "u", json!(1), true)], &[]);
     away.away = Some((Reason::ServiceAway, "nobody answers".to_owned()));
-    assert_eq!(blocked(&planned(entry, away)), (Reason::ServiceAway, "nobody answers".to_owned()));
+    assert_eq!(blocked(&planned(entry, away.clone())), (Reason::ServiceAway, "nobody answers".to_owned()));
+    // Nor is anything else said of it: of one that was never read, that its service has no such property.
+    away.property_types.clear();
+    let assessed = crate::plan::assess(&document, &ResourceId::object("x"), &observe(Some(away)), &inventory());
+    assert_eq!(assessed.blocked, Some((Reason::ServiceAway, "nobody answers".to_owned())));
 }
 
 #[test]

@@ -25,6 +25,9 @@ const SETTER_LIMIT: Duration = Duration::from_secs(25);
 /// How long what a call is for may take to hold after the answer.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a thing may be on its way: `NetworkManager` gives DHCP 45 s, and tries other ways after that.
+const PASSING_LIMIT: Duration = Duration::from_secs(120);
+
 /// First wait before an object that nothing is heard of is read again; doubles.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
@@ -76,7 +79,7 @@ async fn operate(context: &Context, name: &Name, op: &ObjectOp, report: &Report)
     }
 }
 
-/// Sets the properties of an object that was just made, each by its call.
+/// Sets the properties of an object that was just made, each by its call, and lets it arrive.
 async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
     let known = match read(context, name).await {
         Ok(known) => known,
@@ -88,16 +91,76 @@ async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
     };
     let mut wrote = false;
     for op in work {
-        let ObjectOp::Set { call, properties } = &op else {
-            return Outcome::failed(Reason::Differs, format!("{name} was made, and is not there any more"));
+        let outcome = match &op {
+            ObjectOp::Set { call, properties } => {
+                make(context, name, call, &|facts| has_values(facts, properties), report).await
+            }
+            ObjectOp::Settle => {
+                report.stands(StepState::Verifying);
+                arrive(context, name).await
+            }
+            ObjectOp::Create(_) | ObjectOp::Remove(_) => gone(name),
         };
-        let outcome = make(context, name, call, &|facts| has_values(facts, properties), report).await;
         wrote |= outcome.wrote;
         if outcome.state != StepState::Done {
             return Outcome { wrote, ..outcome };
         }
     }
     Outcome::done(wrote)
+}
+
+/// Of an object that was there, and is not any more.
+fn gone(name: &Name) -> Outcome {
+    Outcome::failed(Reason::Differs, format!("{name} was there, and is not there any more"))
+}
+
+/// Waits until an object that is on its way is as it shall be, or on its way no longer.
+async fn arrive(context: &Context, name: &Name) -> Outcome {
+    let mut heard = context.handle.follow(name);
+    let mut looks = Looks { until: Instant::now() + PASSING_LIMIT, wait: FIRST_LOOK };
+    loop {
+        let known = match read(context, name).await {
+            Ok(known) => known,
+            Err(outcome) => return outcome,
+        };
+        match object_work(name, &known.spec, &known.facts) {
+            Err((reason, why)) => return Outcome::blocked(reason, why),
+            Ok(work) => match work.first() {
+                None => return Outcome::done(false),
+                Some(ObjectOp::Settle) => {}
+                // Its way has led nowhere: the next try begins at the beginning.
+                Some(ObjectOp::Create(_) | ObjectOp::Remove(_)) => return gone(name).worth_a_retry(),
+                Some(ObjectOp::Set { .. }) => {
+                    return Outcome::failed(Reason::Differs, format!("{name} has come to be otherwise"))
+                        .worth_a_retry();
+                }
+            },
+        }
+        if !looks.next(&mut heard).await {
+            let why = format!("{name} is still on its way after {PASSING_LIMIT:?}");
+            return Outcome::failed(Reason::TimedOut, why);
+        }
+    }
+}
+
+/// When an object is looked at: after each of its signals, and at growing intervals where none comes.
+struct Looks {
+    until: Instant,
+    wait: Duration,
+}
+
+impl Looks {
+    /// Waits for the next look; `false` where the time is up.
+    async fn next(&mut self, heard: &mut mpsc::Receiver<Heard>) -> bool {
+        if Instant::now() >= self.until {
+            return false;
+        }
+        tokio::select! {
+            Some(_) = heard.recv() => {}
+            () = tokio::time::sleep(self.wait) => self.wait = (self.wait * 2).min(LAST_LOOK),
+        }
+        true
+    }
 }
 
 /// Reads the object; one that cannot be read is no ground to write on.
@@ -161,7 +224,7 @@ async fn verify(
     heard: &mut mpsc::Receiver<Heard>,
     until: Instant,
 ) -> Outcome {
-    let mut wait = FIRST_LOOK;
+    let mut looks = Looks { until, wait: FIRST_LOOK };
     loop {
         let known = match read(context, name).await {
             Ok(known) => known,
@@ -170,16 +233,12 @@ async fn verify(
         if holds(&known.facts) {
             return Outcome::done(true);
         }
-        if Instant::now() >= until {
+        if !looks.next(heard).await {
             let why = format!(
                 "{} answered to {} that it was done, and does not show it after {SETTLE_LIMIT:?}",
                 call.service, call.method
             );
             return Outcome::failed(Reason::Differs, why);
-        }
-        tokio::select! {
-            Some(_) = heard.recv() => {}
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LAST_LOOK),
         }
     }
 }
