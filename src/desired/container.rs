@@ -61,7 +61,7 @@ pub struct ContainerSpec {
     pub description: Want<String>,
     /// The pool it belongs to (Proxmox VE).
     pub pool: Option<String>,
-    /// The node it is on (Proxmox VE); not said = the configured node.
+    /// The node it is on (Proxmox VE), and is moved to from any other; not said = the configured node.
     pub node: Option<String>,
     /// It shall be a template to clone from (Proxmox VE). There is no way back from it.
     pub template: bool,

@@ -58,8 +58,8 @@ pub(super) struct ContainerForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub(super) running: Option<bool>,
-    /// Restart it where a change waits for that. Without it, such a change is written and shown as pending, with the
-    /// reason RestartNeeded.
+    /// Restart it where a change waits for that, as a move to another node does. Without it, such a change is written and
+    /// shown as pending, with the reason RestartNeeded.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) restart: bool,
     /// Whether it shall start at boot.
@@ -122,11 +122,12 @@ pub(super) struct ContainerForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "description")]
     pub(super) description: Field<&'d str>,
-    /// The pool it belongs to (Proxmox VE).
+    /// The pool it belongs to (Proxmox VE), whichever it was in before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pool")]
     pub(super) pool: Option<&'d str>,
-    /// The node it is on (Proxmox VE); the configured one where it is not said.
+    /// The node it is on (Proxmox VE); the configured one where it is not said. It is moved there from any other: one that
+    /// runs only with `restart`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "node")]
     pub(super) node: Option<&'d str>,
@@ -161,7 +162,8 @@ pub(super) struct SourceForm<'d> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     full: Option<bool>,
-    /// The storage of its root file system; the runtime's default where it is not said (Proxmox VE's is `local`).
+    /// The storage of its root file system; the runtime's default where it is not said (Proxmox VE's is `local`). Moved to
+    /// a node that lacks the storage of its volumes, it has them there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "storage")]
     storage: Option<&'d str>,

@@ -10,6 +10,9 @@ use super::{Name, Runtime};
 /// [`GuestFacts::lock`] of a container that op-dbus did not come to the end of making: what is there of it is of no use.
 pub const UNFINISHED: &str = "create";
 
+/// [`GuestFacts::lock`] of a container that is on its way to another node.
+pub const MOVING: &str = "migrate";
+
 /// Key in [`GuestNetwork::rest`] of the name of the network's host side, where the runtime keeps one (systemd-machined).
 pub const HOST_SIDE: &str = "host-side";
 
@@ -73,6 +76,8 @@ pub struct GuestSettings {
     pub networks: BTreeMap<u8, GuestNetwork>,
     /// `mounts`, by the runtime's number of them.
     pub mounts: BTreeMap<u16, GuestMount>,
+    /// The storages that its volumes are on, with what they take there together as far as that is known, bytes.
+    pub storages: BTreeMap<String, u64>,
     /// `features`: word to value, `1` and `0` for those that are on or off; `mount` holds types separated by `;`.
     pub features: BTreeMap<String, String>,
     /// `onboot`.
@@ -150,6 +155,8 @@ pub struct ClusterFacts {
     pub nodes: BTreeMap<String, NodeFacts>,
     /// What op-dbus's token may do: path to privileges, `true` where they hold below it, too. `None` = not known.
     pub rights: Option<BTreeMap<String, BTreeMap<String, bool>>>,
+    /// Why guests cannot go to nodes, as the runtime says beforehand: by guest, then by node.
+    pub refused_moves: BTreeMap<Name, BTreeMap<String, String>>,
 }
 
 impl ClusterFacts {
@@ -190,6 +197,8 @@ pub struct StorageFacts {
     pub available_bytes: u64,
     /// Kinds of content it takes: `rootdir`, `vztmpl`, ...
     pub content: BTreeSet<String>,
+    /// Each node that has it sees the same in it.
+    pub is_shared: bool,
     /// Volumes of templates on it.
     pub templates: BTreeSet<Name>,
 }

@@ -20,7 +20,8 @@ pub use facts::{
     Runtime, StringMap, UnitFacts, UnitJob,
 };
 pub use guest::{
-    ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, NodeFacts, StorageFacts, UNFINISHED,
+    ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, MOVING, NodeFacts, StorageFacts,
+    UNFINISHED,
 };
 pub use host_side::{host_side_names, host_side_of};
 pub use id::{Kind, Name, ResourceId, Subject, escape_path_element, unescape_path_element};

@@ -12,6 +12,7 @@ use super::{
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{Dependencies, dependencies, order},
     guest::guest_actions,
+    moving,
     object::{object_away, parts},
     packages::{before_reload, bringers_of_unit, package_action},
 };
@@ -287,6 +288,10 @@ impl Builder<'_> {
                 Some(why),
                 assessment.warnings,
             );
+            // It is there, and as it is until the restart it stands in nobody's way.
+            if self.steps.last().is_some_and(waits_for_restart) {
+                return before.clone();
+            }
             return Ends { steps: BTreeSet::from([step]), failed: Some(id.clone()) };
         }
         let mut after = before.steps.clone();
@@ -492,6 +497,11 @@ impl Builder<'_> {
             after = BTreeSet::from([step]);
             steps.insert(step);
         }
+        // What is left of it then stands in nobody's way.
+        if self.observed.guests.get(&id.name).is_some_and(|facts| moving::waits(spec, facts)) {
+            let why = (Reason::RestartNeeded, moving::WAITS.to_owned());
+            self.push(id.clone(), Action::Nothing, assessment.changes(&["node"]), after, Some(why), Vec::new());
+        }
         steps
     }
 
@@ -635,6 +645,11 @@ impl Builder<'_> {
             self.push(ResourceId::bridge(name), action, gone(), after, blocked, Vec::new());
         }
     }
+}
+
+/// Whether all that a step is there for is to say that a restart is waited for.
+fn waits_for_restart(step: &Step) -> bool {
+    step.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::RestartNeeded)
 }
 
 /// Whether a step takes that port to another bridge.

@@ -6,6 +6,7 @@ use super::{
     Action, ContainerOp, Desired, Hand, Inventory,
     assess::{Assessment, block_without_bridge},
     compare::guest_differences,
+    moving,
 };
 use crate::{
     desired::{ContainerSource, ContainerSpec, Ensure, MountSpec},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Bytes of a GiB.
-const GIB: u64 = 1 << 30;
+pub(super) const GIB: u64 = 1 << 30;
 
 /// Fields that a running container takes only at its next start.
 const COLD: [&str; 5] = ["features.", "nameserver", "searchdomain", "mounts.", "startup."];
@@ -47,7 +48,7 @@ pub(super) fn assess_guest(
         (Ensure::Present, Some(facts)) if is_half_made(spec, facts) => {
             assess_missing(&mut out, doc, id, spec, observed, inventory);
         }
-        (Ensure::Present, Some(facts)) => assess_present(&mut out, doc, id, spec, facts, observed),
+        (Ensure::Present, Some(facts)) => assess_present(&mut out, doc, id, spec, facts, observed, inventory),
     }
     if let Some(facts) = facts.filter(|facts| !facts.is_machine) {
         block_away(&mut out, facts);
@@ -129,16 +130,8 @@ fn assess_missing(
     let Hand::Proxmox { node } = &inventory.hand else { return };
     let node = spec.node.as_ref().unwrap_or(node);
     let cluster = &observed.cluster;
-    let Some(facts) = cluster.nodes.get(node) else {
-        if !cluster.nodes.is_empty() {
-            let known: Vec<&str> = cluster.nodes.keys().map(String::as_str).collect();
-            out.block(Reason::NodeAway, format!("there is no node {node}: there are {}", known.join(", ")));
-        }
-        return;
-    };
-    if !facts.online {
-        out.block(Reason::NodeAway, format!("node {node} is offline"));
-    }
+    block_offline(out, cluster, node);
+    let Some(facts) = cluster.nodes.get(node) else { return };
     block_source(out, doc, from, node, observed);
     let root = from.storage.iter().map(|storage| (storage, from.size_gib.unwrap_or(0)));
     let mounts = spec.mounts.values().filter_map(|mount: &MountSpec| Some((mount.storage.as_ref()?, mount.size_gib?)));
@@ -155,8 +148,20 @@ fn assess_missing(
     }
 }
 
+/// A node that does not answer, or that there is not.
+pub(super) fn block_offline(out: &mut Assessment, cluster: &ClusterFacts, node: &str) {
+    match cluster.nodes.get(node) {
+        Some(facts) if !facts.online => out.block(Reason::NodeAway, format!("node {node} is offline")),
+        None if !cluster.nodes.is_empty() => {
+            let known: Vec<&str> = cluster.nodes.keys().map(String::as_str).collect();
+            out.block(Reason::NodeAway, format!("there is no node {node}: there are {}", known.join(", ")));
+        }
+        _ => {}
+    }
+}
+
 /// The bridges that a container's networks are on.
-fn bridges(id: &str, spec: &ContainerSpec) -> BTreeSet<Name> {
+pub(super) fn bridges(id: &str, spec: &ContainerSpec) -> BTreeSet<Name> {
     let networks = spec.networks.iter().flatten().filter_map(|(_, network)| network.bridge.clone());
     let short = spec.veth.as_deref().and_then(host_side_of).filter(|(of, _)| **of == *id);
     networks.chain(spec.bridge.clone().filter(|_| short.is_some())).collect()
@@ -226,7 +231,7 @@ fn block_rights(out: &mut Assessment, cluster: &ClusterFacts, id: &Name, spec: &
     block_token(out, spec);
 }
 
-fn need(out: &mut Assessment, cluster: &ClusterFacts, path: &str, privilege: &str) {
+pub(super) fn need(out: &mut Assessment, cluster: &ClusterFacts, path: &str, privilege: &str) {
     if !cluster.may(path, privilege) {
         out.block(
             Reason::NotPermitted,
@@ -268,6 +273,7 @@ fn assess_present(
     spec: &ContainerSpec,
     facts: &GuestFacts,
     observed: &Observed,
+    inventory: &Inventory,
 ) {
     if let Some(settings) = &facts.settings {
         out.differences = guest_differences(id, spec, facts, settings);
@@ -279,16 +285,7 @@ fn assess_present(
         out.differences.push(Difference::new("template", true, false));
         out.warnings.push("a template cannot be turned back into a container".to_owned());
     }
-    if let Some(node) = spec.node.as_ref().filter(|node| **node != facts.node) {
-        out.differences.push(Difference::new("node", node.as_str(), facts.node.as_str()));
-        out.block(
-            Reason::NotSupported,
-            format!(
-                "container {id} is on node {}: op-dbus does not migrate, move it there and say so here",
-                facts.node
-            ),
-        );
-    }
+    moving::assess_node(out, doc, id, spec, facts, observed, inventory);
     if spec.node.is_none() && facts.is_remote && !out.differences.is_empty() {
         out.block(
             Reason::NotSupported,
@@ -323,7 +320,7 @@ fn assess_present(
     if facts.is_template && spec.running == Some(true) {
         out.block(Reason::Refused, format!("container {id} is a template, which cannot run: clone it"));
     }
-    if out.differences.is_empty() {
+    if out.differences.iter().all(|difference| difference.field == "node" && moving::waits(spec, facts)) {
         pending(out, spec, facts);
         return;
     }
@@ -334,8 +331,17 @@ fn assess_present(
     if changes_features || out.differences.iter().any(|difference| difference.field.ends_with(".source")) {
         block_token(out, spec);
     }
-    block_locked(out, id, facts);
-    if out.differences.iter().any(|difference| difference.field.ends_with("bridge")) {
+    if out.differences.iter().any(|difference| difference.field == "pool") {
+        for pool in [spec.pool.as_deref().unwrap_or_default(), &facts.pool].into_iter().filter(|pool| !pool.is_empty())
+        {
+            need(out, &observed.cluster, &format!("/pool/{pool}"), "Pool.Allocate");
+        }
+    }
+    if !moving::is_under_way(spec, facts) {
+        block_locked(out, id, facts);
+    }
+    let moves = out.differences.iter().any(|difference| difference.field == "node");
+    if !moves && out.differences.iter().any(|difference| difference.field.ends_with("bridge")) {
         let nodes = &observed.cluster.nodes;
         for bridge in bridges(id, spec) {
             let known = nodes.get(&facts.node).and_then(|node| node.bridges.as_ref());
@@ -361,20 +367,27 @@ fn assess_present(
     }
 }
 
-/// What is written and waits for a restart: brought about where the entry allows that, and shown as pending elsewhere.
+/// What waits for a restart, written already or a move: brought about where the entry allows that, and shown as pending
+/// elsewhere.
 fn pending(out: &mut Assessment, spec: &ContainerSpec, facts: &GuestFacts) {
+    let moves = !out.differences.is_empty();
     let waits = facts.settings.iter().flat_map(|settings| &settings.pending);
-    out.differences =
-        waits.map(|field| Difference::new(field.clone(), "the new value", "the old one until a restart")).collect();
-    if out.differences.is_empty() || spec.restart {
+    let fields: Vec<&str> = waits.map(String::as_str).collect();
+    let written = fields.iter().map(|field| Difference::new(*field, "the new value", "the old one until a restart"));
+    out.differences.extend(written);
+    if spec.restart {
         return;
     }
-    let fields: Vec<&str> = out.differences.iter().map(|difference| difference.field.as_str()).collect();
-    let text = format!(
-        "written, and waits for a restart: {}; restart it, or say \"restart\": true to have op-dbus do so",
-        fields.join(", ")
-    );
-    out.block(Reason::RestartNeeded, text);
+    if moves {
+        out.block(Reason::RestartNeeded, moving::WAITS);
+    }
+    if !fields.is_empty() {
+        let text = format!(
+            "written, and waits for a restart: {}; restart it, or say \"restart\": true to have op-dbus do so",
+            fields.join(", ")
+        );
+        out.block(Reason::RestartNeeded, text);
+    }
 }
 
 /// The actions that bring a declared container about, in their order, each with the fields it changes.
@@ -429,6 +442,9 @@ pub(super) fn guest_actions(
     let stops = !running.is_empty() && spec.running == Some(false);
     if stops {
         out.push((action(ContainerOp::Stop), running.clone()));
+    }
+    if let Some(to) = moving::relocation(spec, facts, &observed.cluster) {
+        out.push((action(ContainerOp::Move(Arc::new(to))), of(&|field| field == "node")));
     }
     if !settings.is_empty() {
         out.push((action(ContainerOp::Set(shared())), settings));

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     Inventory {
         machine_id: "m".to_owned(),
         protected_units: Vec::new(),
@@ -26,7 +26,7 @@ fn inventory() -> Inventory {
     }
 }
 
-fn guest() -> GuestFacts {
+pub(super) fn guest() -> GuestFacts {
     let network = GuestNetwork { name: "eth0".to_owned(), bridge: "br0".to_owned(), ..GuestNetwork::default() };
     let settings = GuestSettings {
         memory_mib: 512,
@@ -45,7 +45,7 @@ fn guest() -> GuestFacts {
 }
 
 /// A world with container 100 of Proxmox VE's, and its port on a bridge of Open vSwitch.
-fn world(guest: GuestFacts) -> Observed {
+pub(super) fn world(guest: GuestFacts) -> Observed {
     let mut observed = Observed::default();
     for plugin in ["systemd", "ovsdb", "lxc"] {
         let status = BackendStatus::Connected;
@@ -61,28 +61,28 @@ fn world(guest: GuestFacts) -> Observed {
     let port = PortFacts { bridge: "br0".into(), tag: Some(7), ..PortFacts::default() };
     observed.ports.insert("veth100i0".into(), Arc::new(port));
     let nodes = [("pve1".to_owned(), NodeFacts { online: true, ..NodeFacts::default() })].into();
-    observed.cluster = Arc::new(ClusterFacts { nodes, rights: None });
+    observed.cluster = Arc::new(ClusterFacts { nodes, ..ClusterFacts::default() });
     observed
 }
 
-fn desired(document: &Json) -> Desired {
+pub(super) fn desired(document: &Json) -> Desired {
     let rules = Rules { proxmox: true, ..Rules::default() };
     Desired::new(Arc::new(parse_with(&document.to_string(), &rules).unwrap()))
 }
 
-fn planned(document: &Json, observed: &Observed) -> Plan {
+pub(super) fn planned(document: &Json, observed: &Observed) -> Plan {
     plan(&desired(document), observed, &inventory(), None)
 }
 
-fn words(plan: &Plan) -> Vec<&'static str> {
+pub(super) fn words(plan: &Plan) -> Vec<&'static str> {
     plan.steps.iter().map(|step| step.action.as_str()).collect()
 }
 
-fn reason(plan: &Plan) -> Option<Reason> {
+pub(super) fn reason(plan: &Plan) -> Option<Reason> {
     plan.steps.iter().find_map(|step| step.blocked.as_ref().map(|(reason, _)| *reason))
 }
 
-fn entry(settings: &Json) -> Json {
+pub(super) fn entry(settings: &Json) -> Json {
     let mut entry = json!({"id": "100"});
     entry.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     json!({"lxc": {"containers": [entry]}})
@@ -196,7 +196,7 @@ fn templates_then_containers_then_their_units() {
     let mut observed = world(guest());
     let storages = [("local".to_owned(), Some(StorageFacts::default()))].into();
     let nodes = [("pve1".to_owned(), NodeFacts { online: true, bridges: None, storages })].into();
-    observed.cluster = Arc::new(ClusterFacts { nodes, rights: None });
+    observed.cluster = Arc::new(ClusterFacts { nodes, ..ClusterFacts::default() });
     let plan = planned(&document, &observed);
     assert_eq!(words(&plan), ["fetch-template", "create-container", "start", "set-on-boot", "start"]);
     assert!(plan.steps[1].after.contains(&1) && plan.steps[3].after.contains(&3), "{plan:?}");

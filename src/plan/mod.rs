@@ -11,6 +11,9 @@ mod guest;
 mod guest_tests;
 #[cfg(test)]
 mod health_tests;
+mod moving;
+#[cfg(test)]
+mod moving_tests;
 mod object;
 mod packages;
 #[cfg(test)]
@@ -30,6 +33,6 @@ pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
 pub use packages::{is_vital_package, package_differs};
 pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
 pub use step::{
-    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId,
-    TemplateOp, UnitOp,
+    Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Relocation,
+    Step, StepId, TemplateOp, UnitOp,
 };

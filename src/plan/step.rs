@@ -49,7 +49,10 @@ impl Step {
     /// opposite, and a package's scripts may do anything, its files go with their changes, and its old version may be
     /// offered no more.
     #[must_use]
-    pub const fn is_reversible(&self) -> bool {
+    pub fn is_reversible(&self) -> bool {
+        if let Action::Container(_, ContainerOp::Move(to)) = &self.action {
+            return !to.restart;
+        }
         !matches!(
             self.action,
             Action::Unit(_, UnitOp::Restart)
@@ -150,6 +153,8 @@ pub enum ContainerOp {
     Restart,
     /// Whether it starts at boot, as `enabled` of its unit's entry says.
     SetOnBoot(bool),
+    /// Take it to another node. What is under way to there already is waited for.
+    Move(Arc<Relocation>),
     /// Turn it into a template.
     MakeTemplate,
     /// Stop it and remove it with its volumes.
@@ -157,6 +162,17 @@ pub enum ContainerOp {
         /// Take it out of backup and replication jobs, too.
         purge: bool,
     },
+}
+
+/// Where a container is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relocation {
+    /// The node it shall be on.
+    pub node: String,
+    /// It may be restarted for that: one that runs is stopped here and started there.
+    pub restart: bool,
+    /// Storages that the node does not have, and those of its own that take their volumes instead.
+    pub storages: BTreeMap<String, String>,
 }
 
 /// What is done to a template.
@@ -301,6 +317,7 @@ impl Action {
             Self::Container(_, ContainerOp::Set(_)) => "set-container",
             Self::Container(_, ContainerOp::Grow(_)) => "grow-container",
             Self::Container(_, ContainerOp::SetOnBoot(_)) => "set-on-boot",
+            Self::Container(_, ContainerOp::Move(_)) => "move-container",
             Self::Container(_, ContainerOp::MakeTemplate) => "make-template",
             Self::Container(_, ContainerOp::Destroy { .. }) => "destroy-container",
             Self::Template(_, TemplateOp::Fetch(_)) => "fetch-template",

@@ -1,5 +1,7 @@
 //! What the suites of Proxmox VE's containers share: op-dbus beside the lab's Proxmox VE, and how its containers stand.
 
+#![allow(dead_code)] // not every suite needs all of it
+
 use op_dbus_testkit::{Lab, Proof, Pve, STATE, path};
 use serde_json::{Value, json};
 

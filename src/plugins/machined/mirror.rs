@@ -136,7 +136,7 @@ fn told_settings(settings: &Settings, machine: Option<&Machine>, written_usec: u
 fn cluster(world: &World) -> ClusterFacts {
     let kinds = world.images.values().map(|image| image.kind.clone()).collect();
     let templates = world.images.keys().map(|name| Name::from(name.as_str())).collect();
-    let images = StorageFacts { available_bytes: 0, content: kinds, templates };
+    let images = StorageFacts { content: kinds, templates, ..StorageFacts::default() };
     let node =
         NodeFacts { online: world.installed, bridges: None, storages: BTreeMap::from([(String::new(), Some(images))]) };
     ClusterFacts { nodes: BTreeMap::from([(String::new(), node)]), ..ClusterFacts::default() }

@@ -56,6 +56,8 @@ struct Actor {
     listed: Listed,
     rights: Rights,
     hints: BTreeSet<Name>,
+    /// Declared containers were looked at closely since the connection.
+    is_swept: bool,
     backoff: Backoff,
     reconnects: u32,
     version: String,
@@ -84,6 +86,7 @@ pub(super) fn start(
         listed: Listed::default(),
         rights: None,
         hints: BTreeSet::new(),
+        is_swept: false,
         backoff: Backoff::default(),
         reconnects: 0,
         version: String::new(),
@@ -173,6 +176,7 @@ impl Actor {
     /// Reads and tells all anew: what was known may be long ago.
     async fn begin(&mut self, client: &Client) -> Result<(), ApiError> {
         self.listed = Listed::default();
+        self.is_swept = false;
         let listed = mirror::list_all(client, &self.settings).await?;
         let (guests, cluster) = self.read(client, listed, &BTreeSet::new(), true).await?;
         let mut changes: Vec<Change> =
@@ -204,7 +208,9 @@ impl Actor {
                     Some(message) => {
                         if let Message::Hint(ids) = message {
                             self.hints.extend(ids);
-                            settle.get_or_insert(Instant::now() + HINTS_SETTLE);
+                            if self.is_swept {
+                                settle.get_or_insert(Instant::now() + HINTS_SETTLE);
+                            }
                         } else {
                             self.answer(client, message, messages).await?;
                             poll = Instant::now() + timing.poll;
@@ -214,7 +220,8 @@ impl Actor {
                 },
                 () = tokio::time::sleep_until(next) => {
                     let sweeps = Instant::now() >= sweep;
-                    let mut ids = std::mem::take(&mut self.hints);
+                    self.is_swept |= sweeps;
+                    let mut ids = self.take_hints();
                     if sweeps {
                         ids.extend(self.interest.containers.keys().cloned());
                         sweep = Instant::now() + timing.sweep;
@@ -234,6 +241,7 @@ impl Actor {
         first: Message,
         messages: &mut mpsc::UnboundedReceiver<Message>,
     ) -> Result<(), ApiError> {
+        let mut named = BTreeSet::new();
         let mut waiting = Vec::new();
         let mut watching = Vec::new();
         let mut looks = Vec::new();
@@ -247,14 +255,14 @@ impl Actor {
                 Message::Look(interest, reply) => looks.push((interest, reply)),
                 Message::Hint(ids) => self.hints.extend(ids),
                 Message::Refresh(ids, reply) => {
-                    self.hints.extend(ids);
+                    named.extend(ids);
                     waiting.push(reply);
                 }
             }
             next = messages.try_recv().ok();
         }
-        let ids = std::mem::take(&mut self.hints);
-        let result = self.refresh(client, &ids).await;
+        named.extend(self.take_hints());
+        let result = self.refresh(client, &named).await;
         for reply in watching {
             // Away, it is mirrored once it is back.
             drop(reply.send(Ok(())));
@@ -270,6 +278,12 @@ impl Actor {
             drop(reply.send(facts));
         }
         result
+    }
+
+    /// The hints to heed now. At op-dbus's own start all that its other backends see for the first time is a hint, and the
+    /// first close look at all of them is near.
+    fn take_hints(&mut self) -> BTreeSet<Name> {
+        if self.is_swept { std::mem::take(&mut self.hints) } else { BTreeSet::new() }
     }
 
     /// Looks again: at the list, and at those of it that changed or are named.

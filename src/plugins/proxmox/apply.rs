@@ -1,5 +1,7 @@
 //! Steps: each says what shall hold; what is there is read when it is written, and looked at again before it counts.
 
+mod moving;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -37,6 +39,9 @@ const WRITES: u32 = 3;
 
 /// The lock of a container that is being made.
 const HALF_MADE: &str = "create";
+
+/// How the last line of a task's log begins.
+const TASK_END: &str = "TASK ";
 
 /// Storage of a container whose document names none, for the order of creates.
 const ANY_STORAGE: &str = "";
@@ -172,6 +177,7 @@ impl Hand<'_> {
             ContainerOp::Start => self.start(id).await,
             ContainerOp::Stop => self.stop(id).await,
             ContainerOp::Restart => self.restart(id).await,
+            ContainerOp::Move(to) => self.relocate(id, to).await,
             ContainerOp::MakeTemplate => self.make_template(id).await,
             ContainerOp::Destroy { purge } => self.destroy(id, *purge).await,
         }
@@ -193,13 +199,16 @@ impl Hand<'_> {
         let patience = self.applier.settings.timing.task;
         let mut last = String::new();
         let ended = task::wait(self.client, upid, patience, |line| {
-            line.clone_into(&mut last);
+            // The line of its end repeats how it ended, and says nothing of why.
+            if !line.starts_with(TASK_END) {
+                line.clone_into(&mut last);
+            }
             self.progress(line);
         })
         .await;
         match ended {
             Ok(ended) => Ok(Did { wrote: true, said: ended.warnings }),
-            Err(ApiError::Task(exit)) if !last.is_empty() && !last.contains(&exit) => {
+            Err(ApiError::Task(exit)) if !exit.contains(&last) => {
                 Err(ApiError::Task(format!("{exit} (its log ends: {last})")).into())
             }
             Err(error) => Err(error.into()),
@@ -208,10 +217,13 @@ impl Hand<'_> {
 
     /// The node that a container is on, wherever that is; an error where there is no such container.
     async fn node(&self, id: &Name) -> Result<String, ApiError> {
-        match self.find(id).await? {
-            Some(Found { node, is_machine: false, .. }) => Ok(node),
-            _ => Err(ApiError::Missing(format!("there is no container {id}"))),
-        }
+        self.found(id).await.map(|found| found.node)
+    }
+
+    /// The container, wherever it is; an error where there is none.
+    async fn found(&self, id: &Name) -> Result<Found, ApiError> {
+        let found = self.find(id).await?.filter(|found| !found.is_machine);
+        found.ok_or_else(|| ApiError::Missing(format!("there is no container {id}")))
     }
 
     async fn find(&self, id: &Name) -> Result<Option<Found>, ApiError> {

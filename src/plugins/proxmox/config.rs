@@ -57,8 +57,20 @@ pub(super) fn settings(raw: &Raw) -> GuestSettings {
         } else if let Some(index) = key.strip_prefix("mp").and_then(|index| index.parse().ok()) {
             out.mounts.insert(index, mount(value));
         }
+        if key == "rootfs" || ["mp", "unused"].iter().any(|kind| numbered(key, kind)) {
+            let volume = mount(value);
+            if let Some((storage, _)) = volume.volume.split_once(':').filter(|(storage, _)| !storage.contains('/')) {
+                let bytes = out.storages.entry(storage.to_owned()).or_default();
+                *bytes = bytes.saturating_add(volume.bytes);
+            }
+        }
     }
     out
+}
+
+/// Whether a key is of those that a number follows.
+fn numbered(key: &str, kind: &str) -> bool {
+    key.strip_prefix(kind).is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
 /// Words separated by one space, however they were separated.
@@ -161,7 +173,8 @@ mod tests {
             "rootfs": "local-lvm:vm-101-disk-0,size=8G", "onboot": 1, "startup": "order=1,up=30",
             "features": "keyctl=1,nesting=1", "description": "for people\n", "digest": "abc",
             "net0": "name=eth0,bridge=ovsbr0,hwaddr=bc:24:11:00:00:01,tag=20,trunks=10;30,type=veth,ip=10.0.0.1/24,rate=12.5",
-            "mp0": "local-lvm:vm-101-disk-1,mp=/srv,size=4G,ro=1", "nameserver": "10.0.0.1,10.0.0.2",
+            "mp0": "local-lvm:vm-101-disk-1,mp=/srv,size=4G,ro=1", "mp1": "/mnt/data,mp=/data",
+            "unused0": "local-zfs:vm-101-disk-2", "nameserver": "10.0.0.1,10.0.0.2",
             "lxc": [["lxc.apparmor.profile", "unconfined"]],
         });
         let settings = settings(&raw(&answer));
@@ -183,6 +196,8 @@ mod tests {
         assert_eq!(network.rest, [("type".to_owned(), "veth".to_owned())].into());
         let mount = &settings.mounts[&0];
         assert_eq!((mount.path.as_str(), mount.bytes, mount.read_only, mount.backup), ("/srv", 4 << 30, true, false));
+        // A folder is on none.
+        assert_eq!(settings.storages, [("local-lvm".to_owned(), 12 << 30), ("local-zfs".to_owned(), 0)].into());
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn storage(item: &Value) -> StorageFacts {
     StorageFacts {
         available_bytes: number("maxdisk").saturating_sub(number("disk")),
         content: list(content).map(str::to_owned).collect(),
+        is_shared: item.get("shared").and_then(config::text).is_some_and(|text| text == "1"),
         templates: BTreeSet::new(),
     }
 }
@@ -204,8 +205,8 @@ pub(super) fn node_of(spec: &ContainerSpec, settings: &Settings) -> String {
     spec.node.clone().unwrap_or_else(|| settings.node.clone())
 }
 
-/// Looks up what planning must know besides the guests: templates, where one is to be used or fetched, and bridges of
-/// the nodes where a container is to be made.
+/// Looks up what planning must know besides the guests: templates, where one is to be used or fetched, bridges of the
+/// nodes where a container is to be made or moved to, and what speaks against a move.
 pub(super) async fn cluster(
     client: &Client,
     settings: &Settings,
@@ -213,16 +214,17 @@ pub(super) async fn cluster(
     listed: &Listed,
     rights: Option<BTreeMap<String, BTreeMap<String, bool>>>,
 ) -> ClusterFacts {
-    let mut facts = ClusterFacts { nodes: listed.nodes.clone(), rights };
+    let mut facts = ClusterFacts { nodes: listed.nodes.clone(), rights, refused_moves: BTreeMap::new() };
     // One that is half made may have to be made on.
     let is_there = |id: &Name| listed.guests.get(id).is_some_and(|facts| facts.lock != "create");
     let makes = |(id, spec): (&Name, &std::sync::Arc<ContainerSpec>)| spec.ensure == Ensure::Present && !is_there(id);
-    if !interest.containers.iter().any(makes) {
+    let moves: Vec<Move> = interest.containers.iter().filter_map(|(id, spec)| Move::of(id, spec, listed)).collect();
+    if moves.is_empty() && !interest.containers.iter().any(makes) {
         // How much is free, which changes all the time, is of no interest.
         facts.nodes.values_mut().for_each(|node| node.storages.clear());
     }
     let mut templates: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut bridges: BTreeSet<String> = BTreeSet::new();
+    let mut bridges: BTreeSet<String> = moves.iter().map(|to| to.node.clone()).collect();
     for (id, spec) in &interest.containers {
         if spec.ensure == Ensure::Absent || is_there(id) {
             continue;
@@ -253,7 +255,48 @@ pub(super) async fn cluster(
         });
         facts.nodes.entry(node).or_default().bridges = Some(names.collect());
     }
+    for to in moves {
+        let path = format!("{}/migrate?target={}", container_path(&to.from, &to.id), encoded(&to.node));
+        // Versions before 9 have no such call. What it does not tell, the move itself does.
+        let Ok(answer) = client.get(path).await else { continue };
+        facts.refused_moves.insert(to.id, refused_nodes(&answer));
+    }
     facts
+}
+
+/// A container that the document has on another node than it is on.
+struct Move {
+    id: Name,
+    from: String,
+    node: String,
+}
+
+impl Move {
+    /// Of a container, if both nodes answer and it is not on its way.
+    fn of(id: &Name, spec: &ContainerSpec, listed: &Listed) -> Option<Self> {
+        let guest = listed.guests.get(id).filter(|guest| guest.away.is_empty() && !guest.is_machine)?;
+        let node = spec.node.clone().filter(|node| *node != guest.node && spec.ensure == Ensure::Present)?;
+        listed.nodes.get(&node).filter(|node| node.online)?;
+        Some(Self { id: id.clone(), from: guest.node.clone(), node })
+    }
+}
+
+/// The nodes that a guest may not go to, and why, for people.
+fn refused_nodes(answer: &Value) -> BTreeMap<String, String> {
+    let nodes = answer.get("not-allowed-nodes").and_then(Value::as_object).into_iter().flatten();
+    let why = |refused: &Value| {
+        let blocking = refused.get("blocking-ha-resources").and_then(Value::as_array).into_iter().flatten();
+        let named = blocking.filter_map(|item| {
+            let text = |key: &str| item.get(key).and_then(Value::as_str);
+            Some(format!("{} ({})", text("sid")?, text("cause").unwrap_or("no cause is given")))
+        });
+        let named: Vec<String> = named.collect();
+        if named.is_empty() {
+            return "it is none of the nodes that are allowed".to_owned();
+        }
+        format!("high availability keeps it from there because of {}", named.join(", "))
+    };
+    nodes.map(|(node, refused)| (node.clone(), why(refused))).collect()
 }
 
 #[cfg(test)]
@@ -277,7 +320,46 @@ mod tests {
         assert_eq!(facts.tags, ["dmz".to_owned(), "web".to_owned()].into());
         let elsewhere = guest(&json!({"type": "qemu", "vmid": "100", "node": "pve2"}), &settings);
         assert!(elsewhere.is_machine && elsewhere.is_remote);
-        let storage = storage(&json!({"maxdisk": 10, "disk": 3, "content": "rootdir,images"}));
-        assert_eq!((storage.available_bytes, storage.content.contains("rootdir")), (7, true));
+        let local = storage(&json!({"maxdisk": 10, "disk": 3, "content": "rootdir,images", "shared": 0}));
+        assert_eq!((local.available_bytes, local.content.contains("rootdir"), local.is_shared), (7, true, false));
+        assert!(storage(&json!({"shared": 1})).is_shared && storage(&json!({"shared": "1"})).is_shared);
+    }
+
+    #[test]
+    fn nodes_that_a_guest_may_not_go_to() {
+        let blocking =
+            json!({"blocking-ha-resources": [{"sid": "ct:102", "cause": "resource-affinity"}, {"sid": "vm:7"}]});
+        let answer =
+            json!({"running": 1, "allowed-nodes": ["pve2"], "not-allowed-nodes": {"pve3": blocking, "pve4": {}}});
+        let refused = refused_nodes(&answer);
+        assert_eq!(refused.keys().collect::<Vec<_>>(), ["pve3", "pve4"]);
+        assert!(
+            refused["pve3"].ends_with("because of ct:102 (resource-affinity), vm:7 (no cause is given)"),
+            "{refused:?}"
+        );
+        for empty in [json!({"running": 0}), json!({"not-allowed-nodes": []}), json!(null)] {
+            assert_eq!(refused_nodes(&empty).len(), 0, "{empty}");
+        }
+    }
+
+    #[test]
+    fn a_move_is_asked_about_only_between_nodes_that_answer() {
+        let mut listed = Listed::default();
+        for (name, online) in [("pve1", true), ("pve2", true), ("pve3", false)] {
+            listed.nodes.insert(name.to_owned(), NodeFacts { online, ..NodeFacts::default() });
+        }
+        let id = Name::from("101");
+        listed.guests.insert(id.clone(), GuestFacts { node: "pve1".to_owned(), ..GuestFacts::default() });
+        let to = |node: &str| ContainerSpec { node: Some(node.to_owned()), ..ContainerSpec::default() };
+        let asked = |spec: &ContainerSpec, listed: &Listed| Move::of(&id, spec, listed).map(|to| to.node);
+        assert_eq!(asked(&to("pve2"), &listed), Some("pve2".to_owned()));
+        for spec in [to("pve1"), to("pve3"), to("pve9"), ContainerSpec::default()] {
+            assert_eq!(asked(&spec, &listed), None, "{spec:?}");
+        }
+        assert_eq!(asked(&ContainerSpec { ensure: Ensure::Absent, ..to("pve2") }, &listed), None);
+        if let Some(guest) = listed.guests.get_mut(&id) {
+            guest.away = "no route".to_owned();
+        }
+        assert_eq!(asked(&to("pve2"), &listed), None);
     }
 }

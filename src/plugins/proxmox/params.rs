@@ -1,6 +1,9 @@
 //! The calls that bring a container about, from what the document says. Pure: each is held to the API's schema by tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     client::{Call, Verb, encoded},
@@ -10,6 +13,7 @@ use super::{
 use crate::{
     desired::{ContainerSpec, Decimal, Features, MountSpec, NetworkSpec, PortSpec, Startup, Want},
     model::{GuestMount, GuestNetwork, GuestSettings, Name},
+    plan::Relocation,
 };
 
 /// Bytes of a GiB.
@@ -428,6 +432,20 @@ pub fn reboot(node: &str, id: &str, seconds: u64) -> Call {
 pub fn destroy(node: &str, id: &str, purge: bool) -> Call {
     let call = Call::new(Verb::Delete, container_path(node, id)).with("force", "1");
     if purge { call.with("purge", "1") } else { call }
+}
+
+/// Takes it to another node. One that runs is shut down for that, and made to after that `patience`, and started there.
+#[must_use]
+pub fn migrate(node: &str, id: &str, to: &Relocation, patience: Option<Duration>) -> Call {
+    let mut call = Call::new(Verb::Post, format!("{}/migrate", container_path(node, id))).with("target", &to.node);
+    if let Some(patience) = patience {
+        call = call.with("restart", "1").with("timeout", patience.as_secs().to_string());
+    }
+    if !to.storages.is_empty() {
+        let pairs: Vec<String> = to.storages.iter().map(|(from, to)| format!("{from}:{to}")).collect();
+        call = call.with("target-storage", pairs.join(","));
+    }
+    call
 }
 
 /// Turns it into a template.

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use op_dbus_testkit::PveSchema;
@@ -20,8 +21,8 @@ use super::{
 };
 use crate::{
     desired::{ContainerSpec, Document, MountSpec, PortSpec, Want, arbitrary},
-    model::{Backend, BackendStatus, GuestFacts, Name, NodeFacts, Observed, ResourceId, Runtime},
-    plan::{Desired, Hand, Inventory, assess},
+    model::{Backend, BackendStatus, ClusterFacts, GuestFacts, Name, NodeFacts, Observed, ResourceId, Runtime},
+    plan::{Desired, Hand, Inventory, Relocation, assess},
 };
 
 static SCHEMA: LazyLock<Option<PveSchema>> = LazyLock::new(PveSchema::load);
@@ -83,7 +84,7 @@ fn differing(spec: &ContainerSpec, raw: &Raw) -> Vec<String> {
         Backend { status: BackendStatus::Connected, message: String::new(), version: String::new(), reconnects: 0 };
     observed.backends.insert("lxc", connected);
     let nodes = BTreeMap::from([("pve1".to_owned(), NodeFacts { online: true, ..NodeFacts::default() })]);
-    observed.cluster = Arc::new(crate::model::ClusterFacts { nodes, rights: None });
+    observed.cluster = Arc::new(ClusterFacts { nodes, ..ClusterFacts::default() });
     let document = Document { containers: [(id.clone(), spec.clone())].into(), ..Document::default() };
     let inventory = Inventory {
         machine_id: String::new(),
@@ -167,6 +168,9 @@ fn another_source_of_a_mount_is_written_once() {
 fn the_other_calls_are_the_apis_too() {
     let checksum = format!("sha256:{}", "a".repeat(64));
     let id = Name::from("101");
+    let storages = [("local-lvm", "fast"), ("local-zfs", "fast")];
+    let storages = storages.into_iter().map(|(from, to)| (from.to_owned(), to.to_owned())).collect();
+    let with_storages = Relocation { node: "pve2".to_owned(), restart: true, storages };
     for call in [
         params::status("pve1", "101", "start"),
         params::shutdown("pve1", "101", 60),
@@ -174,6 +178,8 @@ fn the_other_calls_are_the_apis_too() {
         params::destroy("pve1", "101", true),
         params::destroy("pve1", "101", false),
         params::make_template("pve1", "101"),
+        params::migrate("pve1", "101", &Relocation { node: "pve2".to_owned(), ..Relocation::default() }, None),
+        params::migrate("pve1", "101", &with_storages, Some(Duration::from_secs(60))),
         params::download("pve1", "local", "a.tar.zst", "https://example.org/a", Some(&checksum)),
         params::download("pve1", "local", "a.tar.zst", "https://example.org/a", None),
         params::upload("pve1", "local", "a.tar.zst", Some(&checksum)),

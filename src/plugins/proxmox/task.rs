@@ -13,7 +13,7 @@ use super::{
 const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// ... and the longest: it doubles.
-const LAST_LOOK: Duration = Duration::from_secs(2);
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// Lines of a log that are read at once.
 const LINES: u64 = 500;

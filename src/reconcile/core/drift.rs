@@ -63,6 +63,8 @@ impl Core {
             }
             // Refused for a standing reason: wait for an event that frees it, or a new generation.
             Some(_) if !(track.achieved && policy == DriftPolicy::Enforce) => None,
+            // Stopped, it can be had now; but whoever restarts it may be about to start it again.
+            _ if track.kept_back == Some(Reason::RestartNeeded) => Some(Due { at: now + settle, why: Why::Pending }),
             // What the last job could not attempt, and can be attempted now.
             _ if track.kept_back.is_some() => Some(Due { at: now, why: Why::Pending }),
             _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),

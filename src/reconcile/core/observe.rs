@@ -274,13 +274,14 @@ impl Core {
         self.take_joined(changes);
     }
 
-    /// A unit or a port changed: the container behind it may have, and Proxmox VE tells nobody.
+    /// A unit or a port changed: the container behind it may have, and Proxmox VE tells nobody. A unit that is as what is
+    /// known of its container tells nothing.
     fn hint(&mut self, touched: &BTreeSet<ResourceId>) {
         if !matches!(self.inventory.hand, Hand::Proxmox { .. }) {
             return;
         }
         let container = |id: &ResourceId| match id.kind {
-            Kind::Unit => self.inventory.proxmox_unit(&id.name),
+            Kind::Unit => self.inventory.proxmox_unit(&id.name).filter(|container| !self.agree(&id.name, container)),
             Kind::Port => self.inventory.proxmox_port(&id.name).map(|(container, _)| container),
             _ => None,
         };
@@ -288,6 +289,13 @@ impl Core {
         if !containers.is_empty() {
             self.effects.push(Effect::Hint { plugin: "lxc", containers });
         }
+    }
+
+    /// Whether a unit is active and its container of Proxmox VE's is known to run, or neither.
+    fn agree(&self, unit: &Name, container: &Name) -> bool {
+        let observed = &self.view.observed;
+        let active = observed.units.get(unit).is_some_and(|facts| facts.active_state == "active");
+        observed.guests.get(container).is_some_and(|facts| facts.running == active)
     }
 
     /// Takes over what the join found.

@@ -17,6 +17,7 @@ use crate::{
     reconcile::{CoreError, LifecycleVerb},
 };
 
+mod hints;
 mod nodes;
 mod objects;
 mod races;
@@ -32,6 +33,8 @@ struct Sim {
     notices: Vec<Notice>,
     finished: Vec<(u64, &'static str, bool)>,
     asked: Vec<Name>,
+    /// Containers that the plugin was hinted at, in order.
+    hints: Vec<Name>,
     /// Applies are kept back until [`Sim::release`].
     hold: bool,
     held: Vec<Effect>,
@@ -64,6 +67,7 @@ impl Sim {
             notices: Vec::new(),
             finished: Vec::new(),
             asked: Vec::new(),
+            hints: Vec::new(),
             hold: false,
             held: Vec::new(),
             generation: 0,
@@ -162,7 +166,8 @@ impl Sim {
             }
             Effect::Notice(notice) => self.notices.push(notice),
             Effect::Finished { generation, result, complete } => self.finished.push((generation, result, complete)),
-            Effect::ReserveJobs | Effect::Hint { .. } => {}
+            Effect::Hint { containers, .. } => self.hints.extend(containers),
+            Effect::ReserveJobs => {}
         }
     }
 

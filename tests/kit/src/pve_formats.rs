@@ -17,6 +17,11 @@ pub(crate) fn fault(format: &str, value: &str) -> Option<&'static str> {
                 && value.starts_with(|char: char| char.is_ascii_alphabetic())
                 && inner(value, |byte| byte.is_ascii_alphanumeric(), |byte| b"-_.".contains(&byte))
         }
+        // One for all, `1` for each to itself, or from which to which.
+        "storage-pair" => {
+            let storages = value.splitn(2, ':');
+            value == "1" || storages.into_iter().all(|storage| fault("pve-storage-id", storage).is_none())
+        }
         "pve-configid" => {
             value.len() >= 2
                 && value.starts_with(|char: char| char.is_ascii_alphabetic())

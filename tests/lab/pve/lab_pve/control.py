@@ -15,7 +15,7 @@ from .pve import LabPve
 # What op-dbus's token may do unless a test says otherwise: all that it can need on a cluster, and not more.
 RIGHTS = (
     "VM.Allocate", "VM.Audit", "VM.Clone", "VM.Config.CPU", "VM.Config.Disk", "VM.Config.Memory", "VM.Config.Network",
-    "VM.Config.Options", "VM.PowerMgmt", "Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate",
+    "VM.Config.Options", "VM.Migrate", "VM.PowerMgmt", "Datastore.Allocate", "Datastore.AllocateSpace", "Datastore.AllocateTemplate",
     "Datastore.Audit", "Pool.Allocate", "Pool.Audit", "SDN.Use", "SDN.Audit", "Sys.Audit", "Sys.Modify",
 )  # fmt: skip
 
@@ -57,9 +57,10 @@ class Control:
         """A virtual machine: its id is taken."""
         self.pve.add_vm(vmid, name, node=node or self.pve.local_node)
 
-    async def do_add_node(self, name: str) -> None:
-        """One more node."""
+    async def do_add_node(self, name: str, bridges: list | None = None) -> None:
+        """One more node, with these bridges, or vmbr0 alone."""
         self.pve.add_node(name)
+        self.pve.remote_bridges[name] = bridges or ["vmbr0"]
 
     async def do_add_storage(self, name: str, options: dict) -> None:
         """One more storage; options as in storage.cfg."""
@@ -78,6 +79,10 @@ class Control:
         """A pool."""
         self.pve.pools.setdefault(name, set())
         self.pve.pool_info.setdefault(name, {"comment": None, "storage": set()})
+
+    async def do_join_pool(self, vmid: int, pool: str) -> None:
+        """Somebody else takes a guest into a pool, out of whichever it was in."""
+        await self.pve._pool_update({"poolid": pool, "vms": str(vmid), "allow-move": 1}, "root@pam")  # noqa: SLF001
 
     async def do_room(self, storage: str, gib: float) -> None:
         """How much is free."""
@@ -175,6 +180,18 @@ class Control:
         """A container is on another node now."""
         self.pve.nodes.setdefault(node, {"online": True})
         self.pve.ct(vmid).node = node
+
+    async def do_refuse_move(self, vmid: int, node: str, because: list) -> None:
+        """High availability keeps a container from a node, because of these resources; of none, and no more."""
+        refused = self.pve.refused_moves.setdefault(vmid, {})
+        refused.pop(node, None)
+        if because:
+            refused[node] = because
+
+    async def do_managed(self, vmid: int) -> None:
+        """A container is high availability's from now on."""
+        ct = self.pve.ct(vmid)
+        ct.ha_state = "started" if ct.status == "running" else "stopped"
 
     async def do_strict_storage(self, on: bool) -> None:
         """Two creates on one storage at once fail."""

@@ -9,9 +9,11 @@ from aiohttp import web
 
 
 class TaskLog(list):
-    """A task's log, with the last line that Proxmox VE gives a task that ends with warnings."""
+    """A task's log, with the last line that Proxmox VE gives a task: what it failed of stands there alone."""
 
     def append(self, line: str) -> None:
+        if self and line == f"TASK ERROR: {self[-1]}":
+            self.pop()
         error, _, rest = line.partition("TASK ERROR: WARNINGS: ")
         super().append(f"TASK WARNINGS: {rest}" if rest and not error else line)
 

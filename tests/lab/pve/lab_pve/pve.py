@@ -9,10 +9,13 @@ from fakepve import FakeCt, FakePve, TaskError
 
 from . import real
 from .faults import Faults, TaskLog, TaskRule
+from .moving import Moving
 
 GIB = 1024**3
 APPLIANCES = ("debian-12-standard_12.7-1_amd64.tar.zst", "alpine-3.21-default_20241217_amd64.tar.xz")
 APPLIANCE_BYTES = 120 * 1024**2
+# Tasks that have what was asked for done to them half-way, and not before they begin.
+HALF_WAY = ("vzmigrate",)
 
 
 class LabCt(FakeCt):
@@ -48,7 +51,7 @@ class LabCt(FakeCt):
 fakepve.lxc.FakeCt = LabCt
 
 
-class LabPve(FakePve):
+class LabPve(Moving, FakePve):
     """The API. Times of `time_scale` are those of its own tasks; all that is said in seconds here is real seconds."""
 
     def __init__(self, node: str, host: str, port: int) -> None:
@@ -64,11 +67,15 @@ class LabPve(FakePve):
         self.backed: set[int] = set()
         # Real bridges are Open vSwitch's; these are Linux's own.
         self.linux_bridges: list[str] = []
+        # Those of other nodes, by node.
+        self.remote_bridges: dict[str, list[str]] = {}
         # Two tasks that allocate on one storage at once fail, as they do where its lock is held for too long.
         self.strict_storage = False
         self.allocating: dict[str, int] = {}
         self.tasks_at_once: dict[str, int] = {}
         self.most_tasks_at_once: dict[str, int] = {}
+        # The last task of each container, with what is to be done to it.
+        self.at_work: dict[int, tuple] = {}
 
     # Listening
 
@@ -96,7 +103,8 @@ class LabPve(FakePve):
 
     async def _network(self, values: dict, _user: str) -> list:
         if values["node"] != self.local_node:
-            return [{"iface": "vmbr0", "type": "bridge", "active": 1}]
+            there = self.remote_bridges.get(values["node"], ["vmbr0"])
+            return [{"iface": name, "type": "bridge", "active": 1} for name in there]
         bridges = [(name, "OVSBridge") for name in (await real.run("ovs-vsctl", "list-br")).split()]
         bridges += [(name, "bridge") for name in self.linux_bridges]
         kind = values.get("type")
@@ -159,14 +167,10 @@ class LabPve(FakePve):
                 self.allocating[storage] = self.allocating.get(storage, 0) + 1
                 if self.allocating[storage] > 1:
                     raise TaskError(f"can't lock file '/var/lock/pve-manager/pve-storage-{storage}' - got timeout")
-            if rule and rule.do == "delay":
-                record["log"].append("extracting archive")
-                await asyncio.sleep(rule.secs)
-            if rule and rule.do == "hold":
-                record["log"].append(rule.message or "extracting archive")
-                await rule.gate.wait()
-            if rule and rule.do == "fail":
-                raise TaskError(rule.message)
+            if ttype in HALF_WAY:
+                self.at_work[vm.vmid] = (rule, record)
+            else:
+                await self.befall(rule, record)
             note = await body()
             await self.follow()
         except TaskError:
@@ -180,6 +184,18 @@ class LabPve(FakePve):
             record["log"].append(f"WARN: {rule.message}")
             raise TaskError("WARNINGS: 1")
         return note
+
+    @staticmethod
+    async def befall(rule: TaskRule | None, record: dict) -> None:
+        """Does to a task what was asked for."""
+        if rule and rule.do == "delay":
+            record["log"].append("extracting archive")
+            await asyncio.sleep(rule.secs)
+        if rule and rule.do == "hold":
+            record["log"].append(rule.message or "extracting archive")
+            await rule.gate.wait()
+        if rule and rule.do == "fail":
+            raise TaskError(rule.message)
 
     @staticmethod
     def _storages_of(ct: object) -> set[str]:
