@@ -4,11 +4,13 @@
 //! a [`Snapshot`]. The driver beside it does the IO.
 
 mod drift;
+mod ends;
 mod jobs;
 mod lifecycle;
 mod observe;
 mod run;
 mod status;
+mod steps;
 
 #[cfg(test)]
 mod tests;
