@@ -28,7 +28,7 @@ pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
 pub use packages::{is_vital_package, package_differs};
-pub use protected::{PROTECTED_CALLS, is_protected, matches_call};
+pub use protected::{PROTECTED_CALLS, PROTECTED_STEMS, PROTECTED_UNITS, is_protected, matches_call};
 pub use step::{
     Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Step, StepId,
     TemplateOp, UnitOp,
