@@ -22,7 +22,7 @@ pub(crate) mod tests;
 
 pub use assess::machined::{machine_properties, machine_refusals, template_refusal};
 pub use assess::{Assessment, assess, container_port, container_unit};
-pub use build::{backends, plan};
+pub use build::{backends, plan, ports_against_prune};
 pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};

@@ -1,8 +1,10 @@
 //! How jobs end, what is remembered of that, and what is still owed.
 
+use std::collections::BTreeSet;
+
 use super::{Core, Effect, Notice, drift::retry_wait, run::Run};
 use crate::{
-    model::{JobId, JobResult, JobState, Reason, ResourceId, Status, StepState, Subject},
+    model::{JobId, JobResult, JobState, Kind, Name, Reason, ResourceId, Status, StepState, Subject},
     plan::{Action, Step, backends, object_away},
 };
 
@@ -43,8 +45,10 @@ impl Core {
             }
             if whole {
                 self.wanted.unpruned = if current { self.prune_again(&run) } else { None };
+                self.wanted.held_bridges = if current { held_bridges(&run) } else { BTreeSet::new() };
             }
-            let owed = self.wanted.unpruned.is_some() || self.owes();
+            let unpruned = self.wanted.unpruned.is_some() || !self.wanted.held_bridges.is_empty();
+            let owed = unpruned || self.owes();
             // The job that brings about the last of what was owed completes the generation as well.
             if whole || (current && self.wanted.owed && !owed) {
                 let complete = !stopped && !owed;
@@ -205,6 +209,17 @@ impl Core {
             self.view.jobs.remove(&job);
         }
     }
+}
+
+/// The bridges that a whole job did not prune because others have ports on them.
+fn held_bridges(run: &Run) -> BTreeSet<Name> {
+    let steps = run.plan.steps.iter().zip(&run.steps);
+    let held = steps.filter(|(_, run)| run.state == StepState::Blocked && run.reason == Reason::ForeignPorts);
+    held.filter_map(|(step, _)| match &step.subject {
+        Subject::Resource(id) if id.kind == Kind::Bridge => Some(id.name.clone()),
+        _ => None,
+    })
+    .collect()
 }
 
 /// How a start, stop or restart ended: by its one step.

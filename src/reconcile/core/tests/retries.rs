@@ -197,3 +197,44 @@ fn prune_removes_what_bears_the_mark_and_is_not_named_any_more() {
     assert_eq!(sim.world.bridges.keys().map(|name| &**name).collect::<Vec<_>>(), ["other0"]);
     assert!(!sim.world.bridges["other0"].external_ids.contains_key(OWNER_KEY));
 }
+
+/// A bridge that is named no more is kept for what others plugged into it, and goes once they have unplugged it.
+#[test]
+fn a_prune_that_foreign_ports_held_up_is_taken_up_when_they_are_gone() {
+    let mut sim = Sim::new(World::new(MACHINE));
+    let mut doc =
+        Document { bridges: [("br0".into(), BridgeSpec::default())].into(), prune: true, ..Document::default() };
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    sim.world.add_port("br0", "theirs", "internal");
+    sim.world.add_port("br0", "theirs-too", "internal");
+    sim.follow();
+    doc.bridges.clear();
+    let job = sim.set(&doc);
+    sim.pump();
+    assert_eq!(sim.result(job), JobResult::Partial);
+    assert!(sim.job(job).message.contains("ForeignPorts"), "{}", sim.job(job).message);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| !complete), "after a restart it is still to be done");
+    let jobs = sim.view.jobs.len();
+    sim.world.remove_port("theirs");
+    sim.follow();
+    sim.pass(60 * SECOND);
+    assert_eq!(sim.view.jobs.len(), jobs, "nothing is tried while one is left");
+    sim.world.remove_port("theirs-too");
+    sim.follow();
+    assert!(sim.world.bridges.is_empty(), "{:?}", sim.world.bridges.keys());
+    assert_eq!(sim.view.jobs.len(), jobs + 1);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| *complete));
+    // One that others have removed themselves is owed no more.
+    doc.bridges.insert("br1".into(), BridgeSpec::default());
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    sim.world.add_port("br1", "theirs", "internal");
+    sim.follow();
+    doc.bridges.clear();
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    sim.world.remove_port("theirs");
+    sim.world.remove_port("br1");
+    sim.world.bridges.clear();
+    sim.follow();
+    let last = sim.view.jobs.keys().next_back().copied().unwrap();
+    assert_eq!(sim.result(last), JobResult::Unchanged);
+}
