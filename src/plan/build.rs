@@ -178,6 +178,16 @@ impl Builder<'_> {
         before
     }
 
+    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves.
+    fn held_bringer(&self, id: &ResourceId, assessment: &Assessment) -> Option<ResourceId> {
+        let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
+        let spec = self.doc.units.get(&id.name).filter(|_| missing)?;
+        let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
+        let held = |package: &ResourceId| self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
+        let (held, free): (Vec<_>, Vec<_>) = bringers.partition(held);
+        held.into_iter().next().filter(|_| free.is_empty())
+    }
+
     /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing but the
     /// packages that bring the unit: the one reload of the plan waits for them, and starts that have dependencies of
     /// their own wait for the reload.
@@ -186,7 +196,7 @@ impl Builder<'_> {
         if self.inventory.proxmox_unit(&id.name).is_some() {
             return;
         }
-        if assessment.blocked.is_some() {
+        if assessment.blocked.is_some() || self.held_bringer(id, assessment).is_some() {
             return;
         }
         let unit = self.acting_name(&id.name);
@@ -264,7 +274,8 @@ impl Builder<'_> {
     }
 
     fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
-        let before = self.before(id, dependencies);
+        let mut before = self.before(id, dependencies);
+        before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment));
         let ends = self.steps_of(id, assessment, &before);
         self.ends.insert(id.clone(), ends);
     }
