@@ -21,7 +21,7 @@ mod step;
 pub(crate) mod tests;
 
 pub use assess::machined::{machine_properties, machine_refusals, template_refusal};
-pub use assess::{Assessment, assess, container_port, container_unit};
+pub use assess::{Assessment, SWITCH_HANGS, assess, container_port, container_unit};
 pub use build::{backends, plan, ports_against_prune};
 pub use desired::Desired;
 pub use export::export;

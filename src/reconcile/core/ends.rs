@@ -1,8 +1,8 @@
 //! How jobs end, what is remembered of that, and what is still owed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Core, Effect, Notice, drift::retry_wait, run::Run};
+use super::{Core, Effect, Notice, drift::retry_wait, run::Run, status::holds_by};
 use crate::{
     model::{JobId, JobResult, JobState, Kind, Name, Reason, ResourceId, Status, StepState, Subject},
     plan::{Action, Step, backends, object_away},
@@ -109,9 +109,8 @@ impl Core {
             let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
             let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
-            // The rows of Open vSwitch are as they were written, whether it works by them or hangs.
-            let unapplied = matches!(failure, Some((_, Reason::SwitchNotAnswering, ..)));
-            if !(known && !unapplied && (assessment.in_sync() || assessment.is_by_rights()) || paused) {
+            let stood = self.view.resources.get(id).map(Arc::as_ref);
+            if !(known && (holds_by(&assessment, stood) || assessment.is_by_rights()) || paused) {
                 let why = failure
                     .map(|(_, reason, message, _)| (reason, message))
                     .or(assessment.blocked)

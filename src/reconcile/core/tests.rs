@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     desired::{ActiveState, BridgeSpec, ContainerSpec, Ensure, PortSpec, UnitSpec, Want},
     model::{
-        Backend, BackendStatus, DriftPolicy, JobFacts, JobResult, JobState, Name, OP_DBUS_UID, Reason, ResourceFacts,
-        StepState,
+        Backend, BackendStatus, Change, DriftPolicy, JobFacts, JobResult, JobState, Name, OP_DBUS_UID, Reason,
+        ResourceFacts, StepState, SwitchFacts,
     },
     plan::{OWNER_KEY, plan, tests as plans},
     plugins::{PluginEvent, lxc::Patterns, simulated::World},
@@ -20,6 +20,7 @@ mod objects;
 mod races;
 mod random;
 mod retries;
+mod switch;
 
 const MACHINE: &str = "0123456789abcdef0123456789abcdef";
 
