@@ -214,7 +214,11 @@ fn what_a_hung_switch_has_not_applied_does_not_hold_until_it_has() {
     assert_eq!(result, "partial");
     let said = lab.get(&job, JOB, "Message");
     assert!(said.as_str().unwrap().starts_with("1 of 3 resources hold; port:lab-h0: SwitchNotAnswering"), "{said}");
-    assert_eq!(lab.get(&path("port", "lab-h1"), RESOURCE, "Status"), "failed");
+    for port in ["lab-h0", "lab-h1"] {
+        let get = |property| lab.get(&path("port", port), RESOURCE, property);
+        let stands = (get("InSync"), get("Status"), get("Reason"));
+        assert_eq!(stands, (json!(false), json!("failed"), json!("SwitchNotAnswering")), "{port}");
+    }
     assert_eq!(lab.get(STATE, FACE, "InSync"), false);
     drop(hung);
     lab.until(STATE, FACE, "InSync", |in_sync| in_sync == true);

@@ -298,6 +298,15 @@ pub struct PluginFacts {
     pub updates_available: u32,
 }
 
+/// How far ovs-vswitchd is with what its database says: the rows are what is wanted, not what it works by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SwitchFacts {
+    /// Bridges and ports whose last change, be it that they went, it has not taken over yet.
+    pub unapplied: OrdSet<ResourceId>,
+    /// It has not moved for so long that it counts as hanging.
+    pub hangs: bool,
+}
+
 /// One change of what is observed, from a plugin to the model's writer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -313,6 +322,8 @@ pub enum Change {
     Port(Name, PortFacts),
     /// The port is gone.
     PortGone(Name),
+    /// How far Open vSwitch is with its bridges and ports, whole.
+    Switch(SwitchFacts),
     /// A guest of a runtime with an API is so now.
     Guest(Name, GuestFacts),
     /// The guest is gone.
@@ -346,7 +357,7 @@ impl Change {
             Self::Container(name, _) | Self::ContainerGone(name) | Self::Guest(name, _) | Self::GuestGone(name) => {
                 ResourceId::container(name.clone())
             }
-            Self::Cluster(_) => return None,
+            Self::Switch(_) | Self::Cluster(_) => return None,
         })
     }
 }

@@ -17,7 +17,7 @@ mod value;
 
 pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,
-    Runtime, StringMap, UnitFacts, UnitJob,
+    Runtime, StringMap, SwitchFacts, UnitFacts, UnitJob,
 };
 pub use guest::{
     ClusterFacts, GuestFacts, GuestMount, GuestNetwork, GuestSettings, HOST_SIDE, MOVING, NodeFacts, StorageFacts,

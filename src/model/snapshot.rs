@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use super::{
     Backend, BackendStatus, BridgeFacts, ClusterFacts, ContainerFacts, Difference, GuestFacts, Links, Name,
-    ObjectFacts, PackageFacts, PluginFacts, PortFacts, ResourceId, Subject, UnitFacts,
+    ObjectFacts, PackageFacts, PluginFacts, PortFacts, ResourceId, Subject, SwitchFacts, UnitFacts,
 };
 
 /// `Port.Tag` of a port without one.
@@ -27,6 +27,8 @@ pub struct Observed {
     pub bridges: OrdMap<Name, Arc<BridgeFacts>>,
     /// All ports.
     pub ports: OrdMap<Name, Arc<PortFacts>>,
+    /// How far Open vSwitch is with those two.
+    pub switch: SwitchFacts,
     /// All containers.
     pub containers: OrdMap<Name, Arc<ContainerFacts>>,
     /// Declared packages, as the document spells them.

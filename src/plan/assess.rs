@@ -13,9 +13,12 @@ use super::{
     packages::{assess_package, bringers_of_unit},
 };
 use crate::{
-    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    desired::{ActiveState, BridgeSpec, ContainerSpec, Ensure, PortSpec, UnitSpec},
     model::{Difference, Kind, Name, Observed, PortFacts, Reason, ResourceId, UnitFacts, Value},
 };
+
+/// The text of [`Reason::SwitchNotAnswering`].
+pub const SWITCH_HANGS: &str = "committed, but ovs-vswitchd is not answering";
 
 /// A reason with its text for people.
 pub(super) type Why = (Reason, String);
@@ -33,6 +36,9 @@ pub struct Assessment {
     pub health: Option<Why>,
     /// It is on its way to somewhere (a systemd job, an automatic restart): its differences are not drift yet.
     pub settling: bool,
+    /// Its backend has been told and works on it: it does not hold yet. What held before is not judged by this: it is some
+    /// other change of it that is on its way.
+    pub applying: bool,
     /// What people should know before they agree to mend it.
     pub warnings: Vec<String>,
 }
@@ -51,6 +57,19 @@ impl Assessment {
         self.blocked.as_ref().is_some_and(|(reason, _)| {
             matches!(reason, Reason::ConditionUnmet | Reason::ContainerStopped | Reason::RestartNeeded)
         })
+    }
+
+    /// Takes into account whether Open vSwitch works by what the rows of a bridge or port say.
+    fn note_switch(&mut self, id: &ResourceId, observed: &Observed) {
+        if !observed.switch.unapplied.contains(id) {
+            return;
+        }
+        if observed.switch.hangs {
+            // What its columns say of the port is of old.
+            self.health = Some((Reason::SwitchNotAnswering, SWITCH_HANGS.to_owned()));
+        } else {
+            self.applying = true;
+        }
     }
 
     pub(super) fn block(&mut self, reason: Reason, message: impl Into<String>) {
@@ -287,8 +306,14 @@ fn is_settling(facts: &UnitFacts) -> bool {
 }
 
 fn assess_bridge(doc: &Desired, name: &Name, observed: &Observed) -> Assessment {
+    let Some(spec) = doc.bridges.get(name) else { return Assessment::default() };
+    let mut out = assess_bridge_rows(doc, name, spec, observed);
+    out.note_switch(&ResourceId::bridge(name.clone()), observed);
+    out
+}
+
+fn assess_bridge_rows(doc: &Desired, name: &Name, spec: &BridgeSpec, observed: &Observed) -> Assessment {
     let mut out = Assessment::default();
-    let Some(spec) = doc.bridges.get(name) else { return out };
     let Some(facts) = observed.bridges.get(name) else {
         if spec.ensure == Ensure::Present {
             out.absent();
@@ -343,6 +368,12 @@ pub(super) fn foreign_ports(doc: &Desired, bridge: &Name, observed: &Observed) -
 }
 
 fn assess_port(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Observed) -> Assessment {
+    let mut out = assess_port_rows(doc, name, spec, observed);
+    out.note_switch(&ResourceId::port(name.clone()), observed);
+    out
+}
+
+fn assess_port_rows(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Observed) -> Assessment {
     let mut out = Assessment::default();
     let is_local = *name == spec.bridge;
     let facts = observed.ports.get(name);
@@ -463,8 +494,11 @@ fn assess_container(
                 block_without_bridge(&mut out, doc, &ResourceId::bridge(bridge.clone()), observed);
             }
         }
-        if running {
-            out.health = port.and_then(|(_, facts)| port_health(facts));
+        if let Some((name, facts)) = port.filter(|_| running) {
+            out.health = port_health(facts);
+            if spec.bridge.is_some() {
+                out.note_switch(&ResourceId::port(name), observed);
+            }
         }
     }
     let rivals = facts.map(|facts| &facts.rival_units).filter(|rivals| !rivals.is_empty());

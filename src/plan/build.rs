@@ -1,14 +1,17 @@
 //! From a document and what is observed to steps.
 
 mod machined;
+mod prune;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+pub use prune::ports_against_prune;
+
 use super::{
-    Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, OWNER_KEY, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
+    Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
     graph::{Dependencies, dependencies, order},
     guest::guest_actions,
@@ -176,6 +179,16 @@ impl Builder<'_> {
         before
     }
 
+    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves.
+    fn held_bringer(&self, id: &ResourceId, assessment: &Assessment) -> Option<ResourceId> {
+        let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
+        let spec = self.doc.units.get(&id.name).filter(|_| missing)?;
+        let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
+        let held = |package: &ResourceId| self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
+        let (held, free): (Vec<_>, Vec<_>) = bringers.partition(held);
+        held.into_iter().next().filter(|_| free.is_empty())
+    }
+
     /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing but the
     /// packages that bring the unit: the one reload of the plan waits for them, and starts that have dependencies of
     /// their own wait for the reload.
@@ -184,7 +197,7 @@ impl Builder<'_> {
         if self.inventory.proxmox_unit(&id.name).is_some() {
             return;
         }
-        if assessment.blocked.is_some() {
+        if assessment.blocked.is_some() || self.held_bringer(id, assessment).is_some() {
             return;
         }
         let unit = self.acting_name(&id.name);
@@ -262,7 +275,8 @@ impl Builder<'_> {
     }
 
     fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
-        let before = self.before(id, dependencies);
+        let mut before = self.before(id, dependencies);
+        before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment));
         let ends = self.steps_of(id, assessment, &before);
         self.ends.insert(id.clone(), ends);
     }
@@ -583,78 +597,11 @@ impl Builder<'_> {
         let spec = Arc::new(PortSpec { bridge, ..declared.unwrap_or_default() });
         Some((name, if found.is_some() { PortOp::Move(spec) } else { PortOp::Plug(spec) }))
     }
-
-    /// Removes what bears this machine's mark and is not named.
-    fn prune(&mut self) {
-        let is_ours = |ids: &crate::model::StringMap| ids.get(OWNER_KEY) == Some(&self.inventory.machine_id);
-        if !self.observed.is_connected("ovsdb") {
-            let (reason, text) = away_why(self.observed, "ovsdb");
-            // Switched off, it has nothing that could be removed.
-            if reason == Reason::BackendAway {
-                let why = (reason, format!("{text}: what is to be pruned is not known"));
-                let subject = Subject::Plugin("ovsdb");
-                self.push(subject, Action::Nothing, Vec::new(), BTreeSet::new(), Some(why), Vec::new());
-            }
-            return;
-        }
-        let is_named = |port: &Name| {
-            self.doc.ports.contains_key(port)
-                || self.doc.bringer(port).is_some()
-                // Whatever it bears: what Proxmox VE plugs is not touched here.
-                || self.inventory.proxmox_port(port).is_some()
-        };
-        let mut bridges = Vec::new();
-        for (name, facts) in &self.observed.bridges {
-            if !is_ours(&facts.external_ids) || self.doc.bridges.contains_key(name) {
-                continue;
-            }
-            // What this plan moves elsewhere is let go first, and holds the bridge no longer.
-            let mut after = BTreeSet::new();
-            let mut holding = Vec::new();
-            for port in facts.ports.iter().filter(|port| *port != name) {
-                let moves: Vec<StepId> =
-                    self.steps.iter().filter(|step| moves(step, port)).map(|step| step.id).collect();
-                let ours = self.observed.ports.get(port).is_some_and(|port| is_ours(&port.external_ids));
-                if moves.is_empty() && (!ours || is_named(port)) {
-                    holding.push(&**port);
-                }
-                after.extend(moves);
-            }
-            let blocked = (!holding.is_empty()).then(|| {
-                let text = "is not named any more, but holds ports that are not op-dbus's to remove";
-                (Reason::ForeignPorts, format!("bridge {name} {text}: {}", holding.join(", ")))
-            });
-            bridges.push((name.clone(), after, blocked));
-        }
-        let mut ports = Vec::new();
-        for (name, facts) in &self.observed.ports {
-            let goes_with_bridge =
-                bridges.iter().any(|(bridge, _, blocked)| *bridge == facts.bridge && blocked.is_none());
-            if is_ours(&facts.external_ids) && !is_named(name) && *name != facts.bridge && !goes_with_bridge {
-                ports.push(name.clone());
-            }
-        }
-        let gone = || vec![Difference::new("ensure", "absent", "present")];
-        for name in ports {
-            let action = Action::Port(name.clone(), PortOp::Delete);
-            self.push(ResourceId::port(name), action, gone(), BTreeSet::new(), None, Vec::new());
-        }
-        for (name, after, blocked) in bridges {
-            let action =
-                if blocked.is_some() { Action::Nothing } else { Action::Bridge(name.clone(), BridgeOp::Delete) };
-            self.push(ResourceId::bridge(name), action, gone(), after, blocked, Vec::new());
-        }
-    }
 }
 
 /// Whether all that a step is there for is to say that a restart is waited for.
 fn waits_for_restart(step: &Step) -> bool {
     step.blocked.as_ref().is_some_and(|(reason, _)| *reason == Reason::RestartNeeded)
-}
-
-/// Whether a step takes that port to another bridge.
-fn moves(step: &Step, port: &Name) -> bool {
-    step.blocked.is_none() && matches!(&step.action, Action::Port(name, PortOp::Move(_)) if name == port)
 }
 
 /// Why a backend that is not connected cannot be written.

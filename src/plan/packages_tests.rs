@@ -194,3 +194,21 @@ fn a_package_that_waits_for_a_unit_has_a_reload_of_its_own() {
     ];
     assert_eq!(plan, all);
 }
+
+#[test]
+fn a_unit_whose_package_is_held_up_waits_with_it() {
+    let after = |package: &str| {
+        let common = crate::desired::Common { after: [ResourceId::package(package)].into(), ..Default::default() };
+        PackageSpec { common, ..spec(PackageEnsure::Installed) }
+    };
+    let mut world = World::new(MACHINE);
+    world.add_package("pk2", "");
+    // PackageKit knows nothing of pk0.
+    let packages = [("pk0".into(), spec(PackageEnsure::Installed)), ("pk2".into(), after("pk0"))].into();
+    let unit = UnitSpec { enabled: Some(true), ..UnitSpec::default() };
+    let doc = Document { packages, units: [("a.service".into(), unit)].into(), ..Document::default() };
+    let plan = plan_of(&doc, &observe(&world));
+    let blocked: Vec<_> = plan.steps.iter().map(|step| step.blocked.as_ref().map(|(reason, _)| *reason)).collect();
+    let held = Some(Reason::DependencyFailed);
+    assert_eq!(blocked, [Some(Reason::BackendAway), held, held], "{plan:?}");
+}

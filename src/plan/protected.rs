@@ -33,6 +33,82 @@ pub const PROTECTED_CALLS: [&str; 22] = [
     "org.opdbus *",
 ];
 
+/// What the names of units begin with that are never touched: the service of that name, its sockets, its instances. (Those of
+/// `user@`, the managers of people's sessions, are not touched either.)
+pub const PROTECTED_STEMS: [&str; 4] = ["dbus", "systemd-journald", "systemd-logind", "systemd-udevd"];
+
+/// Units that are never touched, besides those that are known by how their names begin: what the machine stands on
+/// (systemd.special(7)), and what is the end of it, or of the work on it, when it is started.
+pub const PROTECTED_UNITS: [&str; 63] = [
+    // All processes, all files, and op-dbus itself.
+    "-.slice",
+    "-.mount",
+    "init.scope",
+    "system.slice",
+    "user.slice",
+    "op-dbus.service",
+    // The way up: what stops or masks one of them takes along all that stands on it, or it is missing at the next boot.
+    "default.target",
+    "multi-user.target",
+    "graphical.target",
+    "basic.target",
+    "sysinit.target",
+    "local-fs-pre.target",
+    "local-fs.target",
+    "swap.target",
+    "cryptsetup.target",
+    "paths.target",
+    "slices.target",
+    "sockets.target",
+    "timers.target",
+    "getty.target",
+    "network-pre.target",
+    "network.target",
+    "network-online.target",
+    "remote-fs-pre.target",
+    "remote-fs.target",
+    // The way down, and to sleep.
+    "shutdown.target",
+    "umount.target",
+    "final.target",
+    "exit.target",
+    "halt.target",
+    "kexec.target",
+    "poweroff.target",
+    "reboot.target",
+    "runlevel0.target",
+    "runlevel6.target",
+    "soft-reboot.target",
+    "ctrl-alt-del.target",
+    "hibernate.target",
+    "hybrid-sleep.target",
+    "sleep.target",
+    "suspend-then-hibernate.target",
+    "suspend.target",
+    "systemd-exit.service",
+    "systemd-halt.service",
+    "systemd-kexec.service",
+    "systemd-poweroff.service",
+    "systemd-reboot.service",
+    "systemd-soft-reboot.service",
+    "systemd-hibernate.service",
+    "systemd-hybrid-sleep.service",
+    "systemd-suspend-then-hibernate.service",
+    "systemd-suspend.service",
+    // Where all else is stopped.
+    "emergency.service",
+    "emergency.target",
+    "initrd-switch-root.service",
+    "initrd-switch-root.target",
+    "rescue.service",
+    "rescue.target",
+    "runlevel1.target",
+    "factory-reset.target",
+    "system-update.target",
+    "system-update-pre.target",
+    "system-update-cleanup.service",
+];
+
 /// systemd's service: its methods take units, which have a list of their own.
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
@@ -59,11 +135,11 @@ pub(super) fn is_protected_call(call: &ObjectCall, inventory: &Inventory) -> boo
 /// Whether stopping, starting or changing that unit could take the machine, its bus or op-dbus itself away.
 #[must_use]
 pub fn is_protected(unit: &str) -> bool {
-    const WHOLE: [&str; 4] = ["init.scope", "-.slice", "-.mount", "op-dbus.service"];
-    const STEMS: [&str; 4] = ["dbus", "systemd-journald", "systemd-logind", "systemd-udevd"];
-    WHOLE.contains(&unit)
+    PROTECTED_UNITS.contains(&unit)
         || unit.starts_with("user@")
-        || STEMS.iter().any(|stem| unit.strip_prefix(stem).is_some_and(|rest| rest.starts_with(['.', '-', '@'])))
+        || PROTECTED_STEMS
+            .iter()
+            .any(|stem| unit.strip_prefix(stem).is_some_and(|rest| rest.starts_with(['.', '-', '@'])))
 }
 
 #[cfg(test)]
@@ -84,10 +160,35 @@ mod tests {
             "init.scope",
             "op-dbus.service",
             "systemd-udevd.service",
+            "sysinit.target",
+            "basic.target",
+            "local-fs.target",
+            "sockets.target",
+            "multi-user.target",
+            "default.target",
+            "network.target",
+            "poweroff.target",
+            "reboot.target",
+            "systemd-poweroff.service",
+            "rescue.target",
+            "emergency.service",
+            "shutdown.target",
+            "suspend.target",
+            "system.slice",
+            "user.slice",
         ] {
             assert!(is_protected(unit), "{unit}");
         }
-        for unit in ["nginx.service", "dbusy.service", "systemd-timesyncd.service", "pve-container@100.service"] {
+        for unit in [
+            "nginx.service",
+            "dbusy.service",
+            "systemd-timesyncd.service",
+            "pve-container@100.service",
+            "machines.target",
+            "lab.target",
+            "nfs-client.target",
+            "app.slice",
+        ] {
             assert!(!is_protected(unit), "{unit}");
         }
     }

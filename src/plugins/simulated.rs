@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::OrdSet;
+
 use crate::{
     desired::{BridgeSpec, Ensure, OptionalMap, PackageEnsure, PortSpec, Want},
     model::{
-        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, Offer, PackageFacts, PortFacts, Reason, StepState,
-        StringMap, UnitFacts,
+        BridgeFacts, Change, InterfaceFacts, Name, ObjectFacts, Offer, PackageFacts, PortFacts, Reason, ResourceId,
+        StepState, StringMap, SwitchFacts, UnitFacts,
     },
     plan::{Action, BridgeOp, OWNER_KEY, ObjectOp, PackageOp, PortOp, Step, UnitOp},
 };
@@ -50,6 +52,8 @@ pub(crate) struct World {
     pub(crate) away: bool,
     /// ovs-vswitchd hangs: what is written to its database is not seen to be applied.
     pub(crate) hung_switch: bool,
+    /// What it has not applied.
+    unapplied: OrdSet<ResourceId>,
     machine: String,
     uuids: u64,
 }
@@ -161,7 +165,10 @@ impl World {
     /// What ovsdb's plugin mirrors of it.
     pub(crate) fn ovsdb(&self) -> Vec<Change> {
         let bridges = self.bridges.iter().map(|(name, facts)| Change::Bridge(name.clone(), facts.clone()));
-        bridges.chain(self.ports.iter().map(|(name, facts)| Change::Port(name.clone(), facts.clone()))).collect()
+        let ports = self.ports.iter().map(|(name, facts)| Change::Port(name.clone(), facts.clone()));
+        let unapplied = if self.hung_switch { self.unapplied.clone() } else { OrdSet::new() };
+        let switch = Change::Switch(SwitchFacts { unapplied, hangs: self.hung_switch });
+        bridges.chain(ports).chain([switch]).collect()
     }
 
     /// What the plugin for other services mirrors of it.
@@ -188,7 +195,13 @@ impl World {
             _ => Outcome::failed(Reason::Internal, false),
         };
         let wrote = outcome.wrote && *self != before;
-        if self.hung_switch && wrote && matches!(step.action, Action::Bridge(..) | Action::Port(..)) {
+        let row = match &step.action {
+            Action::Bridge(name, _) => Some(ResourceId::bridge(name.clone())),
+            Action::Port(name, _) => Some(ResourceId::port(name.clone())),
+            _ => None,
+        };
+        if let Some(row) = row.filter(|_| self.hung_switch && wrote) {
+            self.unapplied.insert(row);
             return Outcome { wrote, ..Outcome::failed(Reason::SwitchNotAnswering, true) };
         }
         Outcome { wrote, ..outcome }

@@ -8,12 +8,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use op_dbus::desired::{DocumentError, parse, schema};
+use op_dbus::{
+    desired::{DocumentError, parse, schema},
+    plan::{PROTECTED_STEMS, PROTECTED_UNITS},
+};
+use op_dbus_testkit::markdown::{self, Block};
 use serde_json::Value;
 
-use op_dbus_testkit::markdown::{self, Block};
-
 const FILE: &str = "docs/document.md";
+
+/// Lines of names are no longer.
+const NAMES_WIDTH: usize = 110;
 
 /// Name of the schema of the whole document, which is no definition of its own.
 const ROOT: &str = "Document";
@@ -24,6 +29,24 @@ fn objects() -> Vec<(String, Value)> {
     let named = whole["$defs"].as_object().unwrap().clone().into_iter();
     let with_fields = named.filter(|(_, schema)| schema["properties"].is_object());
     std::iter::once((ROOT.to_owned(), whole)).chain(with_fields).collect()
+}
+
+/// Units that op-dbus never touches.
+pub fn never_touched() -> String {
+    let stems = PROTECTED_STEMS.iter().chain(&["user@"]).map(|stem| format!("{stem}*"));
+    let names = stems.chain(PROTECTED_UNITS.iter().map(|unit| (*unit).to_owned()));
+    let mut lines = vec![String::new()];
+    for name in names {
+        let full = lines.last().is_some_and(|line| line.len() + name.len() >= NAMES_WIDTH);
+        if full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { "  " });
+            line.push_str(&name);
+        }
+    }
+    format!("```text\n{}\n```", lines.join("\n"))
 }
 
 /// Where a definition is described.

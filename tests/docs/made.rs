@@ -25,6 +25,7 @@ const MADE: &[(&str, &str, Maker)] = &[
     ("docs/document.md", "fields of Document", || document::fields("Document")),
     ("docs/document.md", "fields of Systemd", || document::fields("Systemd")),
     ("docs/document.md", "fields of Unit", || document::fields("Unit")),
+    ("docs/document.md", "never touched", document::never_touched),
     ("docs/document.md", "fields of Ovsdb", || document::fields("Ovsdb")),
     ("docs/document.md", "fields of Bridge", || document::fields("Bridge")),
     ("docs/document.md", "fields of Port", || document::fields("Port")),

@@ -339,6 +339,33 @@ async fn a_step_that_the_server_refuses_fails_alone() {
     assert_eq!(switch.vsctl(&["list-ports", "br0"]), "p0\np2");
 }
 
+/// Neither can go first, so both go at once.
+#[tokio::test]
+async fn bonds_exchange_their_members() {
+    let (switch, mut watched) = with_bridge().await;
+    switch.vsctl(&["add-bond", "br0", "b1", "e1", "e2", "--", "add-bond", "br0", "b2", "e3", "e4"]);
+    watched.until("the bonds", |now| now.ports.contains_key("b1") && now.ports.contains_key("b2")).await;
+    let before = switch.next_cfg();
+    let bond = |name: &str, members: [&str; 2]| {
+        let interfaces = Some(members.map(str::to_owned).into());
+        (port(name, PortOp::Set, PortSpec { bridge: "br0".into(), interfaces, ..PortSpec::default() }), vec![])
+    };
+    let work = watched.work(vec![bond("b1", ["e1", "e3"]), bond("b2", ["e2", "e4"])]);
+    let applied = watched.plugin.apply(work);
+    let has = |now: &Watched, bond: &str, member: &str| now.ports[bond].interfaces.iter().any(|own| own.name == member);
+    watched.until("the exchange", |now| has(now, "b1", "e3") && has(now, "b2", "e2")).await;
+    assert_eq!(switch.next_cfg(), before + 1, "one transaction");
+    // The members are devices that other clients describe: without a number they could only be written.
+    for name in ["e1", "e2", "e3", "e4"] {
+        switch.vsctl(&["set", "Interface", name, "options:ifindex=7"]);
+    }
+    watched.end_of(applied).await;
+    assert!(watched.ended.values().all(|ended| ended.state == StepState::Done && ended.wrote), "{:?}", watched.ended);
+    for (bond, gone) in [("b1", "e2"), ("b2", "e3")] {
+        assert!(watched.ports[bond].interfaces.len() == 2 && !has(&watched, bond, gone), "{bond}");
+    }
+}
+
 #[tokio::test]
 async fn a_silent_switch_is_told_from_a_refusal() {
     let mut switch = PrivateSwitch::start();

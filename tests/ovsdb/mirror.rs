@@ -1,7 +1,11 @@
 //! The mirror follows what other clients do, and comes back by itself.
 
-use op_dbus::model::BackendStatus;
+use std::time::Duration;
 
+use op_dbus::{
+    model::{BackendStatus, ResourceId},
+    plugins::ovsdb::Timing,
+};
 use op_dbus_testkit::ovsdb::{PrivateSwitch, Watched, timing};
 
 fn has_port(watched: &Watched, name: &str) -> bool {
@@ -108,4 +112,46 @@ async fn a_fake_bridge_is_a_port() {
     switch.vsctl(&["add-br", "br0", "--", "add-br", "vlan9", "br0", "9"]);
     let watched = Watched::connected(&switch, timing()).await;
     assert!(watched.ports["vlan9"].fake_bridge && !watched.bridges.contains_key("vlan9"));
+}
+
+/// The database is not the switch. Of each row that changes it is told until ovs-vswitchd works by it, of no other; and
+/// after a while without a move, that it hangs.
+#[tokio::test]
+async fn what_a_hung_switch_has_not_applied_is_told() {
+    let switch = PrivateSwitch::start();
+    let internal = |name| ["--", "add-port", "br0", name, "--", "set", "Interface", name, "type=internal"];
+    switch.vsctl(&[&["add-br", "br0"][..], &internal("p0"), &internal("p1"), &internal("p2")].concat());
+    let hasty = Timing { applied: Duration::from_millis(200), ..timing() };
+    let mut watched = Watched::connected(&switch, hasty).await;
+    let all: Vec<ResourceId> =
+        ["p0", "p1"].map(ResourceId::port).into_iter().chain([ResourceId::bridge("br0")]).collect();
+    let ask = format!("next_cfg={}", switch.next_cfg() + 10);
+    switch.signal_switch("STOP");
+    let change = ["--no-wait", "set", "Port", "p0", "tag=7", "--", "del-port", "p1"];
+    switch.vsctl(&[&change[..], &["--", "set", "Open_vSwitch", ".", &ask]].concat());
+    watched.until("the word that it hangs", |now| now.switch.hangs).await;
+    assert_eq!(watched.switch.unapplied.iter().cloned().collect::<Vec<_>>(), sorted(&all));
+    assert_eq!(watched.switches.len(), 3, "none, some, and that it hangs: {:?}", watched.switches);
+
+    // Somebody who comes later cannot know which of all rows it is.
+    let mut late = Watched::connected(&switch, timing()).await;
+    late.until("the word", |now| !now.switch.unapplied.is_empty()).await;
+    assert_eq!(late.switch.unapplied.len(), 4, "the bridge, its local port, p0 and p2");
+    assert!(!late.switch.hangs, "not yet");
+
+    switch.signal_switch("CONT");
+    for watched in [&mut watched, &mut late] {
+        watched.until("that it has caught up", |now| now.switch.unapplied.is_empty() && !now.switch.hangs).await;
+    }
+    // What it is not asked to look at is not waited for, nor what it writes itself.
+    watched.forget();
+    switch.vsctl(&["--no-wait", "set", "Port", "p0", "external_ids:a=b"]);
+    watched.until("the change", |now| now.ports["p0"].external_ids.contains_key("a")).await;
+    assert_eq!(watched.switches, []);
+}
+
+fn sorted(ids: &[ResourceId]) -> Vec<ResourceId> {
+    let mut ids = ids.to_vec();
+    ids.sort();
+    ids
 }

@@ -6,7 +6,7 @@ use imbl::OrdSet;
 use uuid::Uuid;
 
 use super::{cache::Cache, row::Row, schema::Table, value::Atom};
-use crate::model::{BridgeFacts, Change, InterfaceFacts, Name, PortFacts};
+use crate::model::{BridgeFacts, Change, InterfaceFacts, Name, PortFacts, ResourceId, SwitchFacts};
 
 /// The facts that were told last.
 #[derive(Debug, Default)]
@@ -16,6 +16,10 @@ pub(super) struct Mirror {
     /// Names of bridges' and ports' rows, kept until their end was told.
     names: HashMap<Uuid, Name>,
     members: HashMap<Name, OrdSet<Name>>,
+    /// What ovs-vswitchd has yet to take over, and what `cur_cfg` comes to once it has.
+    unapplied: BTreeMap<ResourceId, i64>,
+    /// How far ovs-vswitchd is, as told last.
+    switch: SwitchFacts,
 }
 
 impl Mirror {
@@ -64,7 +68,33 @@ impl Mirror {
             ports.into_iter().filter_map(|name| self.update_port(cache, name, &mut bridges)).collect();
         let mut changes: Vec<Change> = bridges.into_iter().filter_map(|name| self.update_bridge(cache, name)).collect();
         changes.extend(port_changes);
+        let (_, applied) = configurations(cache);
+        self.unapplied.retain(|_, number| *number > applied);
         changes
+    }
+
+    /// What `cur_cfg` stands at, while anything waits for it to go on.
+    pub(super) fn awaited(&self, cache: &Cache) -> Option<i64> {
+        (!self.unapplied.is_empty()).then(|| configurations(cache).1)
+    }
+
+    /// How far ovs-vswitchd is, if that is not what was told last. Whether it hangs is a matter of time, which is not
+    /// known here.
+    pub(super) fn drain_switch(&mut self, hangs: bool) -> Option<Change> {
+        let switch = SwitchFacts { unapplied: self.unapplied.keys().cloned().collect(), hangs };
+        (switch != self.switch).then(|| {
+            self.switch.clone_from(&switch);
+            Change::Switch(switch)
+        })
+    }
+
+    /// A row is not configured as it was. Whoever changed it may have told ovs-vswitchd to look, by the same
+    /// transaction; a change that it was not told of is not waited for.
+    fn configured(&mut self, cache: &Cache, id: ResourceId) {
+        let (asked, applied) = configurations(cache);
+        if asked > applied {
+            self.unapplied.insert(id, asked);
+        }
     }
 
     fn update_port(&mut self, cache: &Cache, name: Name, bridges: &mut BTreeSet<Name>) -> Option<Change> {
@@ -73,6 +103,7 @@ impl Mirror {
         if old == new.as_ref() {
             return None;
         }
+        let reconfigured = old.map(port_configuration) != new.as_ref().map(port_configuration);
         let (from, to) = (old.map(|port| port.bridge.clone()), new.as_ref().map(|port| port.bridge.clone()));
         if from != to {
             if let Some(from) = from {
@@ -86,6 +117,9 @@ impl Mirror {
                 bridges.insert(to);
             }
         }
+        if reconfigured {
+            self.configured(cache, ResourceId::port(name.clone()));
+        }
         Some(if let Some(facts) = new {
             self.ports.insert(name.clone(), facts.clone());
             Change::Port(name, facts)
@@ -98,15 +132,51 @@ impl Mirror {
     fn update_bridge(&mut self, cache: &Cache, name: Name) -> Option<Change> {
         let Some((uuid, row)) = cache.named(Table::Bridge, &name) else {
             self.members.remove(&name);
-            return self.bridges.remove(&name).map(|_| Change::BridgeGone(name));
+            self.bridges.remove(&name)?;
+            self.configured(cache, ResourceId::bridge(name.clone()));
+            return Some(Change::BridgeGone(name));
         };
         let facts = bridge_facts(cache, uuid, row, self.members.get(&name).cloned().unwrap_or_default());
-        if self.bridges.get(&name) == Some(&facts) {
+        let old = self.bridges.get(&name);
+        if old == Some(&facts) {
             return None;
+        }
+        if old.is_none_or(|old| is_reconfigured(old, &facts)) {
+            self.configured(cache, ResourceId::bridge(name.clone()));
         }
         self.bridges.insert(name.clone(), facts.clone());
         Some(Change::Bridge(name, facts))
     }
+}
+
+/// The configuration that ovs-vswitchd was asked for last, and the one that it has taken over.
+fn configurations(cache: &Cache) -> (i64, i64) {
+    let number = |column| cache.root().and_then(|root| root.int(column)).unwrap_or_default();
+    (number("next_cfg"), number("cur_cfg"))
+}
+
+/// A port without what ovs-vswitchd itself writes into its interfaces.
+fn port_configuration(facts: &PortFacts) -> PortFacts {
+    let mut facts = facts.clone();
+    for own in &mut facts.interfaces {
+        *own = InterfaceFacts {
+            name: std::mem::take(&mut own.name),
+            kind: std::mem::take(&mut own.kind),
+            mtu_request: own.mtu_request,
+            options: std::mem::take(&mut own.options),
+            external_ids: std::mem::take(&mut own.external_ids),
+            ..InterfaceFacts::default()
+        };
+    }
+    facts
+}
+
+/// Whether a bridge changed in more than what ovs-vswitchd itself writes (its `datapath_id`) and the ports that came to
+/// it, which tell of themselves.
+fn is_reconfigured(old: &BridgeFacts, new: &BridgeFacts) -> bool {
+    let left = old.ports.iter().any(|port| !new.ports.contains(port));
+    let rest = BridgeFacts { datapath_id: new.datapath_id.clone(), ports: new.ports.clone(), ..old.clone() };
+    left || rest != *new
 }
 
 fn holder_name(cache: &Cache, holder: Table, held: Uuid) -> Option<Name> {

@@ -19,7 +19,7 @@ use super::{
     schema::{self, DATABASE},
 };
 use crate::{
-    model::{Backend, BackendStatus},
+    model::{Backend, BackendStatus, Change, SwitchFacts},
     plugins::{Events, PluginEvent},
 };
 
@@ -132,6 +132,10 @@ pub(super) struct Session {
     asked: Instant,
     follow: Option<Follow>,
     version: String,
+    /// Something waits for ovs-vswitchd: what `cur_cfg` stands at, and since when it was seen to.
+    lag: Option<(i64, Instant)>,
+    /// When that was looked at last.
+    told_at: Instant,
 }
 
 impl Session {
@@ -153,6 +157,8 @@ impl Session {
             asked: now,
             follow: None,
             version: String::new(),
+            lag: None,
+            told_at: now,
         }
     }
 
@@ -180,6 +186,7 @@ impl Session {
         let waiting = !self.awaited.is_empty();
         let deadline =
             if waiting { self.heard.max(self.asked) + self.timing.answer } else { self.heard + self.timing.probe };
+        let hangs_at = self.lag.map(|(_, since)| since + self.timing.applied).filter(|at| *at > self.told_at);
         let buffer = self.splitter.buffer();
         buffer.reserve(READ_BYTES);
         tokio::select! {
@@ -198,6 +205,11 @@ impl Session {
                     return Err(Lost::Silent(self.timing.answer));
                 }
                 self.ask("echo", &json!([]), Awaited::Echo);
+                Ok(())
+            }
+            () = tokio::time::sleep_until(hangs_at.unwrap_or(deadline)), if hangs_at.is_some() => {
+                let Some(shared) = self.shared.upgrade() else { return Err(Lost::Unwanted) };
+                self.tell(&mut shared.state());
                 Ok(())
             }
         }
@@ -327,7 +339,11 @@ impl Session {
         cache.apply(follow.notation(), rows.map(RawValue::get).unwrap_or_default())?;
         state.load(cache);
         self.follow = Some(follow);
-        let changes = state.mirror.reset(&mut state.cache);
+        let mut changes = state.mirror.reset(&mut state.cache);
+        self.lag = None;
+        let hangs = self.hangs(state);
+        // Said in any case: what was known of it belongs to the connection before.
+        changes.push(state.mirror.drain_switch(hangs).unwrap_or_else(|| Change::Switch(SwitchFacts::default())));
         tracing::info!(by = follow.method(), resources = changes.len(), "connected to OVSDB");
         self.events.send(PluginEvent::Reset(changes));
         // With a version of its own, so that the first `tell` does not say it again.
@@ -338,7 +354,9 @@ impl Session {
 
     /// Tells the model what this batch changed.
     fn tell(&mut self, state: &mut State) {
-        let changes = state.mirror.drain(&mut state.cache);
+        let mut changes = state.mirror.drain(&mut state.cache);
+        let hangs = self.hangs(state);
+        changes.extend(state.mirror.drain_switch(hangs));
         if !changes.is_empty() {
             self.events.send(PluginEvent::Changes(changes));
         }
@@ -347,6 +365,17 @@ impl Session {
             self.version = version;
             self.tell_connected(state);
         }
+    }
+
+    /// Whether ovs-vswitchd counts as hanging: what was committed waits for it, and it has not moved for too long.
+    fn hangs(&mut self, state: &State) -> bool {
+        let now = Instant::now();
+        self.told_at = now;
+        self.lag = state.mirror.awaited(&state.cache).map(|at| match self.lag {
+            Some((was, since)) if was == at => (was, since),
+            _ => (at, now),
+        });
+        self.lag.is_some_and(|(_, since)| since + self.timing.applied <= now)
     }
 
     fn tell_connected(&self, state: &State) {

@@ -4,7 +4,7 @@
 use super::transact::{self, View};
 use crate::{
     model::{InterfaceFacts, Name, Reason},
-    plan::{Action, BridgeOp, PortOp},
+    plan::{Action, BridgeOp, PortOp, SWITCH_HANGS},
 };
 
 /// What a look at the rows says.
@@ -24,8 +24,7 @@ pub(super) enum Check {
 pub(super) fn check(view: View<'_>, machine_id: &str, action: &Action, applied: Option<i64>) -> Check {
     let cur_cfg = view.cache.root().and_then(|root| root.int("cur_cfg")).unwrap_or_default();
     if applied.is_some_and(|number| cur_cfg < number) {
-        let message = "committed, but ovs-vswitchd is not answering".to_owned();
-        return Check::NotYet(Reason::SwitchNotAnswering, message);
+        return Check::NotYet(Reason::SwitchNotAnswering, SWITCH_HANGS.to_owned());
     }
     if !transact::holds(view, machine_id, action) {
         return Check::Undone;

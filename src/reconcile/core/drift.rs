@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::{Core, JobKind, Notice};
 use crate::{
-    model::{DriftPolicy, Kind, OP_DBUS_UID, Reason, ResourceId, Status},
-    plan::{Assessment, backends, object_away},
+    model::{DriftPolicy, Kind, Name, OP_DBUS_UID, Reason, ResourceId, Status},
+    plan::{Assessment, backends, object_away, ports_against_prune},
     reconcile::Caller,
 };
 
@@ -115,7 +115,13 @@ impl Core {
 
     /// When what could not be pruned can be tried again.
     fn prune_due(&self) -> Option<u64> {
-        self.wanted.unpruned.filter(|_| self.view.observed.is_connected("ovsdb"))
+        let free = self.wanted.held_bridges.iter().any(|bridge| self.is_free(bridge)).then_some(0);
+        free.or(self.wanted.unpruned).filter(|_| self.view.observed.is_connected("ovsdb"))
+    }
+
+    /// Nothing that others have plugged in holds that bridge any more.
+    fn is_free(&self, bridge: &Name) -> bool {
+        ports_against_prune(&self.wanted.desired, &self.view.observed, &self.inventory, bridge).is_empty()
     }
 
     /// While a job writes or waits, its end is the next occasion.
@@ -139,6 +145,7 @@ impl Core {
         if self.prune_due().is_some_and(|at| at <= self.now.boot_usec) {
             // Only a plan of the whole can tell what is named no more.
             self.wanted.unpruned = None;
+            self.wanted.held_bridges.clear();
             self.enqueue(JobKind::Reconcile, None, own());
             return;
         }

@@ -4,11 +4,13 @@
 //! a [`Snapshot`]. The driver beside it does the IO.
 
 mod drift;
+mod ends;
 mod jobs;
 mod lifecycle;
 mod observe;
 mod run;
 mod status;
+mod steps;
 
 #[cfg(test)]
 mod tests;
@@ -194,6 +196,8 @@ struct Wanted {
     /// What is to be pruned could not be known or removed, and may be tried again from then on (on the boot clock),
     /// its backend being there.
     unpruned: Option<u64>,
+    /// Bridges that could not be pruned for what others have plugged into them; taken up once that is gone.
+    held_bridges: BTreeSet<Name>,
     /// Whole jobs in a row that could not prune for a passing fault.
     prune_retries: u32,
 }
@@ -375,6 +379,7 @@ impl Core {
             watched: None,
             owed: false,
             unpruned: None,
+            held_bridges: BTreeSet::new(),
             prune_retries: 0,
         };
         self.state.generation = new.generation;

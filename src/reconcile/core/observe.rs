@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Core, Effect, Now};
 use crate::{
-    model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId},
+    model::{Backend, BackendStatus, Change, Kind, Name, PluginFacts, ResourceId, SwitchFacts},
     plan::{Hand, backends, container_unit},
     plugins::PluginEvent,
 };
@@ -151,11 +151,13 @@ impl Core {
     fn observe(&mut self, change: Change) {
         let observed = &mut self.view.observed;
         let Some(id) = change.id() else {
-            if let Change::Cluster(facts) = change
-                && observed.cluster != facts
-            {
-                observed.cluster = facts;
-                self.mark_plugin_dirty("lxc");
+            match change {
+                Change::Cluster(facts) if observed.cluster != facts => {
+                    observed.cluster = facts;
+                    self.mark_plugin_dirty("lxc");
+                }
+                Change::Switch(facts) => self.switch_changed(facts),
+                _ => {}
             }
             return;
         };
@@ -214,7 +216,7 @@ impl Core {
                 }
                 return;
             }
-            Change::Cluster(_) => false,
+            Change::Switch(_) | Change::Cluster(_) => false,
         };
         if changed {
             self.dirty.extend(self.wanted.dependents.get(&id).into_iter().flatten().cloned());
@@ -226,6 +228,21 @@ impl Core {
                 self.rejoin.insert(id.clone());
             }
             self.dirty.insert(id);
+        }
+    }
+
+    /// Open vSwitch has taken over what was written, or has not: those whom it concerns are looked at again.
+    fn switch_changed(&mut self, facts: SwitchFacts) {
+        let old = std::mem::replace(&mut self.view.observed.switch, facts);
+        let new = &self.view.observed.switch;
+        let all = old.unapplied.iter().chain(&new.unapplied);
+        let concerned =
+            |id: &&ResourceId| old.hangs != new.hangs || old.unapplied.contains(*id) != new.unapplied.contains(*id);
+        for id in all.filter(concerned) {
+            self.dirty.extend(self.wanted.dependents.get(id).into_iter().flatten().cloned());
+            let container = self.view.observed.links.port_container.get(&id.name).filter(|_| id.kind == Kind::Port);
+            self.dirty.extend(container.cloned().map(ResourceId::container));
+            self.dirty.insert(id.clone());
         }
     }
 

@@ -52,7 +52,7 @@ impl Core {
                 ..Assessment::default()
             },
         };
-        let in_sync = away.is_none() && assessment.in_sync();
+        let in_sync = away.is_none() && holds_by(&assessment, old);
         // What a job has nothing to do for stands as it stands.
         let holds = in_sync || (away.is_none() && assessment.is_by_rights());
         let (status, reason, message) = if self.tracks.get(id).is_some_and(|track| track.paused) {
@@ -131,7 +131,10 @@ impl Core {
     ) -> (Status, Reason, String) {
         let track = self.tracks.entry(id.clone()).or_default();
         let said = || texts(&assessment.differences);
-        let stands = if assessment.differences.is_empty() {
+        let stands = if assessment.applying && assessment.differences.is_empty() {
+            let on_its_way = (Status::Pending, Reason::None, "written, and not applied yet".to_owned());
+            track.failure.clone().map_or(on_its_way, |(status, reason, message, _)| (status, reason, message))
+        } else if assessment.differences.is_empty() {
             let (reason, message) = assessment.health.clone().unwrap_or((Reason::Differs, String::new()));
             (Status::Failed, reason, message)
         } else if let Some((reason, message)) = &assessment.blocked {
@@ -229,6 +232,14 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a resource is as the document says, and its backend works by it. What its backend is still about to take over
+/// has to be awaited by what did not hold before; of what did, it is another's change, or one that the document does not
+/// name, and a signal that it holds no more would be followed by one that it does.
+pub(super) fn holds_by(assessment: &Assessment, stood: Option<&ResourceFacts>) -> bool {
+    let stood = stood.is_some_and(|stood| stood.managed && stood.in_sync);
+    assessment.in_sync() && (stood || !assessment.applying)
 }
 
 /// What is only reported until the next generation or Reconcile; where putting it back failed, that is said too.

@@ -10,7 +10,7 @@ use std::{
 
 use op_dbus::{
     desired::{BridgeSpec, PortSpec},
-    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, StepState, Subject},
+    model::{Backend, BackendStatus, BridgeFacts, Change, Name, PortFacts, StepState, Subject, SwitchFacts},
     plan::{Action, BridgeOp, PortOp, Step, StepId},
     plugins::{
         Events, Plugin as _, PluginEvent, Work,
@@ -201,11 +201,15 @@ pub struct Watched {
     pub bridges: BTreeMap<Name, BridgeFacts>,
     /// Ports, as told.
     pub ports: BTreeMap<Name, PortFacts>,
+    /// How far ovs-vswitchd is, as told last.
+    pub switch: SwitchFacts,
+    /// Each such word since the last `forget`, in order.
+    pub switches: Vec<SwitchFacts>,
     /// The backend, as told last.
     pub backend: Option<Backend>,
     /// Every state of the backend, in order.
     pub backends: Vec<Backend>,
-    /// Size of each batch of changes since the last `forget`; resets apart.
+    /// Size of each batch of changes of bridges and ports since the last `forget`; resets apart.
     pub batches: Vec<usize>,
     /// How often all came anew, since the last `forget`.
     pub resets: usize,
@@ -233,6 +237,8 @@ impl Watched {
             events,
             bridges: BTreeMap::new(),
             ports: BTreeMap::new(),
+            switch: SwitchFacts::default(),
+            switches: Vec::new(),
             backend: None,
             backends: Vec::new(),
             batches: Vec::new(),
@@ -255,13 +261,15 @@ impl Watched {
         self.batches.clear();
         self.backends.clear();
         self.resets = 0;
+        self.switches.clear();
     }
 
     fn take(&mut self, event: PluginEvent) {
         match event {
             PluginEvent::Changes(changes) => {
                 assert!(!changes.is_empty(), "a batch of nothing");
-                self.batches.push(changes.len());
+                let rows = changes.iter().filter(|change| change.id().is_some()).count();
+                self.batches.extend((rows > 0).then_some(rows));
                 for change in changes {
                     self.change(change);
                 }
@@ -297,6 +305,10 @@ impl Watched {
             Change::Port(name, facts) => drop(self.ports.insert(name, facts)),
             Change::BridgeGone(name) => assert!(self.bridges.remove(&name).is_some(), "{name}"),
             Change::PortGone(name) => assert!(self.ports.remove(&name).is_some(), "{name}"),
+            Change::Switch(facts) => {
+                self.switch = facts.clone();
+                self.switches.push(facts);
+            }
             other => panic!("{other:?}"),
         }
     }

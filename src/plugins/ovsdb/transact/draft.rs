@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One bridge or port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry<T> {
     /// As it is.
     pub(super) before: Option<T>,
@@ -67,7 +67,7 @@ impl<T: Clone + PartialEq> Entry<T> {
 }
 
 /// All that the actions of one batch touch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Draft<'a> {
     view: View<'a>,
     machine_id: &'a str,
@@ -77,12 +77,39 @@ pub(super) struct Draft<'a> {
     pub(super) ports: BTreeMap<Name, Entry<PortFacts>>,
     /// Interfaces that come with this batch, and their ports.
     claims: HashMap<String, Name>,
+    /// Names are taken whoever has them; see [`Draft::clashes`].
+    exchange: bool,
 }
 
 impl<'a> Draft<'a> {
     /// A draft in which nothing is changed.
     pub(super) fn new(view: View<'a>, machine_id: &'a str) -> Self {
-        Self { view, machine_id, bridges: BTreeMap::new(), ports: BTreeMap::new(), claims: HashMap::new() }
+        Self {
+            view,
+            machine_id,
+            bridges: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            claims: HashMap::new(),
+            exchange: false,
+        }
+    }
+
+    /// The same draft, in which actions take names that others have: what they then clash over is asked at the end. So
+    /// can hold together what cannot come to hold one after the other.
+    pub(super) fn exchanging(&self) -> Self {
+        Self { exchange: true, ..self.clone() }
+    }
+
+    /// The draft for whatever comes next: it takes nobody's names any more.
+    pub(super) fn exchanged(self) -> Self {
+        Self { exchange: false, ..self }
+    }
+
+    /// Whether that action's port, as it shall be, has a name that another port has as well.
+    pub(super) fn clashes(&mut self, action: &Action) -> bool {
+        let Action::Port(name, _) = action else { return false };
+        let Some(facts) = self.port(name).now.clone() else { return false };
+        facts.interfaces.iter().any(|own| self.owner(name, &own.name).is_some())
     }
 
     /// Makes an action hold. `Ok(false)`: it held already.
@@ -223,22 +250,41 @@ impl<'a> Draft<'a> {
 
     /// Takes the names of a port's interfaces, unless another port has one.
     fn claim(&mut self, port: &Name, facts: &PortFacts) -> Result<(), Refusal> {
-        let cache = self.view.cache;
-        for interface in &facts.interfaces {
-            let holder = cache.named(Table::Interface, &interface.name).and_then(|(uuid, _)| cache.holder(uuid));
-            let stored = holder.and_then(|uuid| cache.row(Table::Port, uuid)).map(super::super::row::Row::name);
-            for owner in [self.claims.get(&interface.name).cloned(), stored].into_iter().flatten() {
-                let has_it = |facts: &PortFacts| facts.interfaces.iter().any(|other| other.name == interface.name);
-                if owner != *port && self.port(&owner).now.as_ref().is_some_and(has_it) {
-                    let name = Name::from(interface.name.as_str());
-                    return Err(Refusal::NameTaken { name, by: format!("an interface of port {owner}") });
-                }
+        let checked = if self.exchange { &[] } else { facts.interfaces.as_slice() };
+        for interface in checked {
+            if let Some(owner) = self.owner(port, &interface.name) {
+                let name = Name::from(interface.name.as_str());
+                return Err(Refusal::NameTaken { name, by: format!("an interface of port {owner}") });
             }
         }
         for interface in &facts.interfaces {
-            self.claims.insert(interface.name.clone(), port.clone());
+            // Of two that take it in an exchange, the first keeps it.
+            if self.claimant(port, &interface.name).is_none() {
+                self.claims.insert(interface.name.clone(), port.clone());
+            }
         }
         Ok(())
+    }
+
+    /// The port, other than that one, that took that interface in this batch and has it.
+    fn claimant(&mut self, port: &Name, interface: &str) -> Option<Name> {
+        let claimant = self.claims.get(interface).filter(|other| *other != port).cloned()?;
+        self.has(&claimant, interface).then_some(claimant)
+    }
+
+    /// The port, other than that one, that has that interface.
+    fn owner(&mut self, port: &Name, interface: &str) -> Option<Name> {
+        let cache = self.view.cache;
+        self.claimant(port, interface).or_else(|| {
+            let holder = cache.named(Table::Interface, interface).and_then(|(uuid, _)| cache.holder(uuid));
+            let stored = holder.and_then(|uuid| cache.row(Table::Port, uuid)).map(super::super::row::Row::name)?;
+            (stored != *port && self.has(&stored, interface)).then_some(stored)
+        })
+    }
+
+    fn has(&mut self, port: &Name, interface: &str) -> bool {
+        let now = self.port(port).now.as_ref();
+        now.is_some_and(|facts| facts.interfaces.iter().any(|own| own.name == interface))
     }
 }
 

@@ -7,6 +7,8 @@ mod draft;
 mod edit;
 mod operations;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use self::draft::Draft;
@@ -115,7 +117,8 @@ pub(super) fn prepare<'a>(
 /// The draft in which all these actions hold, but for those that are refused.
 ///
 /// What a name is refused for may be an action that stands later in the list: a bond takes the devices of ports that
-/// prune removes, or one that another bond gives up. So what was refused is tried again for as long as that helps.
+/// prune removes, or one that another bond gives up. So what was refused is tried again for as long as that helps; and
+/// at last all of it at once, as two bonds exchange their members.
 fn draft_of<'a>(view: View<'a>, machine_id: &'a str, actions: &[&Action]) -> (Draft<'a>, Vec<Result<bool, Refusal>>) {
     let mut draft = Draft::new(view, machine_id);
     let mut answers: Vec<_> = actions.iter().enumerate().map(|(at, action)| draft.edit(at, action)).collect();
@@ -125,10 +128,40 @@ fn draft_of<'a>(view: View<'a>, machine_id: &'a str, actions: &[&Action]) -> (Dr
             *answer = draft.edit(at, action);
             helped |= answer.is_ok();
         }
-        if !helped {
-            return (draft, answers);
+        if helped {
+            continue;
+        }
+        let Some((exchanged, partners)) = exchange(&draft, actions, &answers) else { return (draft, answers) };
+        draft = exchanged;
+        for (at, wrote) in partners {
+            if let Some(answer) = answers.get_mut(at) {
+                *answer = Ok(wrote);
+            }
         }
     }
+}
+
+/// Carries out, at once, the actions that were refused for names which they take from one another. Answers with the
+/// draft, and with the places of these actions and whether each writes anything.
+fn exchange<'a>(
+    draft: &Draft<'a>,
+    actions: &[&Action],
+    answers: &[Result<bool, Refusal>],
+) -> Option<(Draft<'a>, BTreeMap<usize, bool>)> {
+    let refused = actions.iter().zip(answers).enumerate();
+    let taken = refused.filter(|(_, (_, answer))| matches!(answer, Err(Refusal::NameTaken { .. })));
+    let mut partners: Vec<(usize, &Action)> = taken.map(|(at, (action, _))| (at, *action)).collect();
+    // One alone has nobody to exchange with.
+    while partners.len() > 1 {
+        let mut trial = draft.exchanging();
+        let wrote: BTreeMap<usize, bool> =
+            partners.iter().filter_map(|(at, action)| Some((*at, trial.edit(*at, action).ok()?))).collect();
+        match partners.iter().rposition(|(at, action)| !wrote.contains_key(at) || trial.clashes(action)) {
+            Some(outsider) => drop(partners.remove(outsider)),
+            None => return Some((trial.exchanged(), wrote)),
+        }
+    }
+    None
 }
 
 /// Whether the action's result is what the rows show.

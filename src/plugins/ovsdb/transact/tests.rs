@@ -309,3 +309,34 @@ fn a_name_that_the_same_batch_gives_up_can_be_taken() {
         run(&[port("bond1", PortOp::Add, bond(["p0", "eth1"])), port("bond0", PortOp::Set, bond(["eth2", "eth3"]))]);
     assert!(matches!(&prepared.actions[..], [Err(Refusal::NameTaken { name, .. }), Ok(true)] if &**name == "p0"));
 }
+
+/// Two bonds that each take what the other gives up: neither can go first, so both go at once.
+#[test]
+fn bonds_exchange_their_members_in_one_transaction() {
+    let (mut cache, mut mirror) = world();
+    let bond1 = json!({
+        "Bridge": {key(10): {"modify": {"ports": reference(14)}}},
+        "Port": {key(14): {"insert": {"name": "bond1", "interfaces": ["set", [reference(15), reference(16)]]}}},
+        "Interface": {key(15): {"insert": {"name": "eth3"}}, key(16): {"insert": {"name": "eth4"}}},
+    });
+    cache.apply(Notation::Difference, &bond1.to_string()).unwrap();
+    mirror.drain(&mut cache);
+    let view = View { cache: &cache, mirror: &mirror };
+    let bond = |name: &str, op: fn(Arc<PortSpec>) -> PortOp, members: [&str; 2]| {
+        port(name, op, PortSpec { interfaces: Some(members.map(str::to_owned).into()), ..on("br1") })
+    };
+    let exchanged = [bond("bond0", PortOp::Set, ["eth1", "eth3"]), bond("bond1", PortOp::Set, ["eth2", "eth4"])];
+    let prepared = prepare(view, MACHINE, "", &exchanged);
+    assert_eq!(prepared.actions, [Ok(true), Ok(true)]);
+    let inserted: Vec<_> = writes(&prepared).iter().filter_map(|own| own["row"]["name"].as_str()).collect();
+    assert_eq!(inserted, ["eth3", "eth2"]);
+    // What a third one takes and nobody gives up is refused, and hinders nobody.
+    let third = bond("bond2", PortOp::Add, ["eth4", "p0"]);
+    let prepared = prepare(view, MACHINE, "", exchanged.iter().chain([&third]));
+    assert!(matches!(&prepared.actions[..], [Ok(true), Ok(true), Err(Refusal::NameTaken { .. })]));
+    // One that does not give up what the other takes: neither can be.
+    let kept = [bond("bond0", PortOp::Set, ["eth1", "eth3"]), bond("bond1", PortOp::Set, ["eth2", "eth3"])];
+    let prepared = prepare(view, MACHINE, "", &kept);
+    assert!(prepared.actions.iter().all(Result::is_err), "{:?}", prepared.actions);
+    assert_eq!(prepared.operations, []);
+}

@@ -536,24 +536,3 @@ fn after_a_crash_systemd_is_had_to_read_its_files_and_on_a_new_boot_it_has() {
         assert_eq!(reloaded, reloads, "{left:?}");
     }
 }
-
-/// The rows are as wanted, which says nothing of whether the switch works by them.
-#[test]
-fn what_a_hung_switch_has_not_applied_is_not_said_to_hold() {
-    let mut world = World::new(MACHINE);
-    world.add_bridge("br0");
-    world.add_port("br0", "p0", "internal");
-    world.hung_switch = true;
-    let mut sim = Sim::new(world);
-    let mut doc = Document::default();
-    let spec = PortSpec { bridge: "br0".into(), tag: Want::Is(7), ..PortSpec::default() };
-    doc.ports.insert("p0".into(), spec);
-    doc.bridges.insert("br0".into(), BridgeSpec::default());
-    let job = sim.set(&doc);
-    sim.pump();
-    assert_eq!(sim.world.ports["p0"].tag, Some(7), "it was written");
-    assert_eq!(sim.result(job), JobResult::Partial);
-    assert!(sim.job(job).message.contains("port:p0: SwitchNotAnswering"), "{}", sim.job(job).message);
-    sim.world.hung_switch = false;
-    assert_eq!(sim.converge(&doc), JobResult::Unchanged);
-}

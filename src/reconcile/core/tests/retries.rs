@@ -1,0 +1,240 @@
+//! What could not be done, and when it is taken up.
+
+use super::*;
+
+#[test]
+fn a_short_absence_changes_nothing_and_a_long_one_is_unknown() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.converge(&one_unit(DriftPolicy::Report));
+    let before = sim.view.resources.clone();
+    sim.backend("systemd", BackendStatus::Connecting);
+    sim.pass(SECOND);
+    sim.connect("systemd");
+    sim.pass(SECOND * 10);
+    assert!(sim.view.resources.ptr_eq(&before));
+    sim.backend("systemd", BackendStatus::Unavailable);
+    sim.pass(3 * SECOND);
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason, facts.in_sync), (Status::Unknown, Reason::BackendAway, false));
+    assert_eq!(sim.view.state.unknown, 1);
+    sim.connect("systemd");
+    sim.pump();
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    assert_eq!(sim.drifts(), 0);
+    sim.check();
+}
+
+#[test]
+fn work_that_met_an_absent_backend_is_taken_up_when_it_is_back() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.backend("systemd", BackendStatus::Unavailable);
+    sim.pass(3 * SECOND);
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Report)), JobResult::Failed);
+    assert_eq!(sim.resource(&unit_a()).status, Status::Unknown);
+    sim.connect("systemd");
+    sim.pump();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    assert_eq!(sim.world.units["a.service"].active_state, "active");
+}
+
+#[test]
+fn a_passing_fault_is_tried_again_until_it_has_passed() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.world.away = true;
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Report)), JobResult::Failed);
+    assert_eq!(sim.resource(&unit_a()).status, Status::Failed);
+    sim.pass(300 * SECOND);
+    let tries = sim.view.state.jobs_total;
+    assert!((8..=20).contains(&tries), "{tries} tries in five minutes: not at all, or without backing off");
+    sim.world.away = false;
+    sim.pass(61 * SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+}
+
+#[test]
+fn a_standing_fault_waits_for_a_new_generation() {
+    let mut sim = Sim::new(world_of_one_unit());
+    sim.world.broken_units.insert("a.service".into());
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Enforce)), JobResult::Failed);
+    sim.pass(3600 * SECOND);
+    assert_eq!(sim.view.state.jobs_total, 1);
+    assert_eq!(sim.resource(&unit_a()).reason, Reason::JobFailed);
+    sim.world.broken_units.clear();
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Enforce)), JobResult::Done);
+    sim.check();
+}
+
+#[test]
+fn what_was_blocked_is_taken_up_once_nothing_blocks_it() {
+    let mut sim = Sim::new(World::new(MACHINE));
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Report)), JobResult::Failed);
+    assert_eq!(sim.resource(&unit_a()).reason, Reason::UnitNotFound);
+    // A package brings the unit.
+    sim.world.add_unit("a.service", "disabled", "inactive");
+    sim.follow();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+}
+
+#[test]
+fn a_failure_blocks_only_what_waits_for_it_and_frees_it_when_it_is_mended() {
+    let mut world = world_of_one_unit();
+    world.add_unit("b.service", "enabled", "inactive");
+    world.add_unit("c.service", "enabled", "inactive");
+    world.broken_units.insert("a.service".into());
+    let mut doc = one_unit(DriftPolicy::Report);
+    let mut after = active();
+    after.common.after.insert(unit_a());
+    doc.units.insert("b.service".into(), after);
+    doc.units.insert("c.service".into(), active());
+    let mut sim = Sim::new(world);
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    let b = ResourceId::unit("b.service");
+    assert_eq!(sim.resource(&b).reason, Reason::DependencyFailed);
+    assert_eq!(sim.resource(&ResourceId::unit("c.service")).status, Status::InSync);
+    // Somebody mends a by hand.
+    sim.world.units.get_mut("a.service").unwrap().active_state = "active".to_owned();
+    sim.follow();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&b).status, Status::InSync);
+    sim.check();
+}
+
+#[test]
+fn a_condition_that_was_not_met_is_looked_at_anew_when_somebody_asks() {
+    let mut world = world_of_one_unit();
+    world.units.get_mut("a.service").unwrap().condition_unmet = true;
+    let mut sim = Sim::new(world);
+    // The first try of a generation: systemd alone knows whether the condition is met by now.
+    sim.hold = true;
+    let job = sim.set(&one_unit(DriftPolicy::Report));
+    sim.pump();
+    assert_eq!(sim.job(job).steps.len(), 1);
+    sim.held.clear();
+    let event = PluginEvent::Step {
+        job,
+        step: 1,
+        state: StepState::Blocked,
+        reason: Reason::ConditionUnmet,
+        message: String::new(),
+        retry: false,
+        wrote: false,
+    };
+    sim.core.plugin_event("systemd", event, sim.now);
+    sim.core.applied(job, sim.now);
+    sim.hold = false;
+    sim.pump();
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::ConditionUnmet));
+    assert_eq!(sim.result(job), JobResult::Unchanged, "that is no failure");
+    // The same again writes nothing; to ask for it is another thing.
+    assert_eq!(sim.converge(&one_unit(DriftPolicy::Report)), JobResult::Unchanged);
+    assert_eq!(sim.world.units["a.service"].active_state, "inactive");
+    let job = sim.core.reconcile(None, Caller::default(), sim.now).unwrap();
+    sim.pump();
+    assert_eq!(sim.result(job), JobResult::Done);
+}
+
+#[test]
+fn after_a_restart_the_generation_is_taken_up_or_left_to_the_drift_policy() {
+    for (left, reconcile) in [(Left::Unfinished, true), (Left::FinishedInEarlierBoot, true), (Left::Finished, false)] {
+        let mut sim = Sim::new(world_of_one_unit());
+        sim.generation = 7;
+        sim.document = Arc::new(one_unit(DriftPolicy::Report));
+        let new = sim.new_desired();
+        sim.core.restore(new, left, sim.now);
+        sim.pump();
+        sim.pass(60 * SECOND);
+        let active = sim.world.units["a.service"].active_state == "active";
+        assert_eq!(active, reconcile);
+        assert_eq!(sim.drifts(), usize::from(!reconcile));
+    }
+}
+
+#[test]
+fn a_restart_that_finds_no_backend_waits_for_it() {
+    let world = world_of_one_unit();
+    let mut sim = Sim::new(world);
+    sim.core = Core::new(
+        Settings::default(),
+        sim.core.inventory.clone(),
+        Join::new(Patterns::default()),
+        &["systemd", "ovsdb", "packagekit"],
+    );
+    sim.generation = 7;
+    sim.document = Arc::new(one_unit(DriftPolicy::Report));
+    let new = sim.new_desired();
+    sim.core.restore(new, Left::Unfinished, sim.now);
+    sim.pump();
+    assert_eq!(sim.resource(&unit_a()).status, Status::Unknown);
+    for plugin in ["systemd", "ovsdb", "packagekit"] {
+        sim.connect(plugin);
+    }
+    sim.pump();
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    assert_eq!(sim.view.state.jobs_total, 1);
+    assert_eq!(sim.job(1).caller_uid, OP_DBUS_UID);
+}
+
+#[test]
+fn prune_removes_what_bears_the_mark_and_is_not_named_any_more() {
+    let mut world = World::new(MACHINE);
+    world.add_bridge("other0");
+    let mut sim = Sim::new(world);
+    let port = PortSpec { bridge: "br0".into(), kind: Some("internal".to_owned()), ..PortSpec::default() };
+    let mut doc =
+        Document { bridges: [("br0".into(), BridgeSpec::default())].into(), prune: true, ..Document::default() };
+    doc.ports.insert("p0".into(), port);
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    assert!(sim.resource(&ResourceId::port("p0")).owned);
+    doc.ports.clear();
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    assert!(!sim.world.ports.contains_key("p0"));
+    doc.bridges.clear();
+    doc.bridges.insert("other0".into(), BridgeSpec { ensure: Ensure::Present, ..BridgeSpec::default() });
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    assert_eq!(sim.world.bridges.keys().map(|name| &**name).collect::<Vec<_>>(), ["other0"]);
+    assert!(!sim.world.bridges["other0"].external_ids.contains_key(OWNER_KEY));
+}
+
+/// A bridge that is named no more is kept for what others plugged into it, and goes once they have unplugged it.
+#[test]
+fn a_prune_that_foreign_ports_held_up_is_taken_up_when_they_are_gone() {
+    let mut sim = Sim::new(World::new(MACHINE));
+    let mut doc =
+        Document { bridges: [("br0".into(), BridgeSpec::default())].into(), prune: true, ..Document::default() };
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    sim.world.add_port("br0", "theirs", "internal");
+    sim.world.add_port("br0", "theirs-too", "internal");
+    sim.follow();
+    doc.bridges.clear();
+    let job = sim.set(&doc);
+    sim.pump();
+    assert_eq!(sim.result(job), JobResult::Partial);
+    assert!(sim.job(job).message.contains("ForeignPorts"), "{}", sim.job(job).message);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| !complete), "after a restart it is still to be done");
+    let jobs = sim.view.jobs.len();
+    sim.world.remove_port("theirs");
+    sim.follow();
+    sim.pass(60 * SECOND);
+    assert_eq!(sim.view.jobs.len(), jobs, "nothing is tried while one is left");
+    sim.world.remove_port("theirs-too");
+    sim.follow();
+    assert!(sim.world.bridges.is_empty(), "{:?}", sim.world.bridges.keys());
+    assert_eq!(sim.view.jobs.len(), jobs + 1);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| *complete));
+    // One that others have removed themselves is owed no more.
+    doc.bridges.insert("br1".into(), BridgeSpec::default());
+    assert_eq!(sim.converge(&doc), JobResult::Done);
+    sim.world.add_port("br1", "theirs", "internal");
+    sim.follow();
+    doc.bridges.clear();
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    sim.world.remove_port("theirs");
+    sim.world.remove_port("br1");
+    sim.world.bridges.clear();
+    sim.follow();
+    let last = sim.view.jobs.keys().next_back().copied().unwrap();
+    assert_eq!(sim.result(last), JobResult::Unchanged);
+}
