@@ -1,7 +1,10 @@
 //! From a document and what is observed to steps.
 
 mod machined;
+mod ovsdb;
+mod proxmox;
 mod prune;
+mod unit;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,16 +14,14 @@ use std::{
 pub use prune::ports_against_prune;
 
 use super::{
-    Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
-    assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
+    Action, Desired, Hand, Inventory, Plan, Step, StepId, UnitOp,
+    assess::{Assessment, Why, assess, container_unit, machined::is_machined},
     graph::{Dependencies, dependencies, order},
-    guest::guest_actions,
-    moving,
     object::{object_away, parts},
-    packages::{before_reload, bringers_of_unit, package_action},
+    packages::{before_reload, package_action},
 };
 use crate::{
-    desired::{ActiveState, ContainerSpec, Ensure, PortSpec, UnitSpec},
+    desired::ContainerSpec,
     model::{BackendStatus, Difference, Kind, Name, Observed, Reason, ResourceId, Subject},
 };
 
@@ -179,101 +180,6 @@ impl Builder<'_> {
         before
     }
 
-    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves.
-    fn held_bringer(&self, id: &ResourceId, assessment: &Assessment) -> Option<ResourceId> {
-        let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
-        let spec = self.doc.units.get(&id.name).filter(|_| missing)?;
-        let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
-        let held = |package: &ResourceId| self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
-        let (held, free): (Vec<_>, Vec<_>) = bringers.partition(held);
-        held.into_iter().next().filter(|_| free.is_empty())
-    }
-
-    /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing but the
-    /// packages that bring the unit: the one reload of the plan waits for them, and starts that have dependencies of
-    /// their own wait for the reload.
-    fn unit_files(&mut self, id: &ResourceId, assessment: &Assessment, dependencies: &Dependencies) {
-        let Some(spec) = self.doc.units.get(&id.name).filter(|_| id.kind == Kind::Unit) else { return };
-        if self.inventory.proxmox_unit(&id.name).is_some() {
-            return;
-        }
-        if assessment.blocked.is_some() || self.held_bringer(id, assessment).is_some() {
-            return;
-        }
-        let unit = self.acting_name(&id.name);
-        let part = UnitPart::of(spec, assessment);
-        let mut after = BTreeSet::new();
-        let packages = |id: &&ResourceId| id.kind == Kind::Package;
-        for package in dependencies.get(id).into_iter().flatten().filter(packages) {
-            // A package that comes after the reload takes this with it; one that cannot come at all leaves it undone.
-            let Some(ends) = self.ends.get(package).filter(|ends| ends.failed.is_none()) else { return };
-            after.extend(&ends.steps);
-        }
-        if !assessment.present {
-            let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
-            for ends in bringers.filter_map(|package| self.ends.get(&package)) {
-                after.extend(&ends.steps);
-            }
-        }
-        if part.files.is_none() {
-            let owed = self.inventory.reload_owed && (spec.enabled.is_some() || spec.masked.is_some());
-            let stale = owed || self.observed.units.get(&id.name).is_some_and(|facts| facts.need_daemon_reload);
-            if stale && (part.starts || !part.properties.is_empty()) {
-                self.needs_reload.insert(id.name.clone());
-            }
-            return;
-        }
-        if part.stops && spec.masked == Some(true) {
-            let changes = assessment.changes(&["active_state"]);
-            after.insert(self.push(
-                id.clone(),
-                Action::Unit(unit.clone(), UnitOp::Stop),
-                changes,
-                after.clone(),
-                None,
-                assessment.warnings.clone(),
-            ));
-        }
-        if let Some(files) = part.files {
-            let changes = assessment.changes(&["masked", "enabled"]);
-            let action = Action::Unit(unit, files);
-            let step = self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
-            after.insert(step);
-            self.file_steps.insert(id.clone(), after);
-            self.needs_reload.insert(id.name.clone());
-        }
-    }
-
-    fn add_reload(&mut self) {
-        let connected = self.observed.is_connected("systemd");
-        let owed = self.inventory.reload_owed && connected;
-        let packages = connected && !self.packages.is_empty();
-        if self.needs_reload.is_empty() && !owed && !packages {
-            return;
-        }
-        let is_files = |step: &&Step| matches!(step.action, Action::Unit(_, UnitOp::Files { .. }));
-        let files = self.steps.iter().filter(is_files).map(|step| step.id);
-        let after = files.chain(self.packages.iter().copied()).collect();
-        let reload = self.push_reload(after);
-        self.reload = Some(reload);
-        for (_, ends) in self.ends.iter_mut().filter(|(id, _)| id.kind == Kind::Package) {
-            // What comes after a package may need what it brought.
-            if !ends.steps.is_disjoint(&self.packages) {
-                ends.steps.insert(reload);
-            }
-        }
-    }
-
-    fn push_reload(&mut self, after: BTreeSet<StepId>) -> StepId {
-        self.push(Subject::Plugin("systemd"), Action::ReloadSystemd, Vec::new(), after, None, Vec::new())
-    }
-
-    /// The unit's Id where the document names an alias.
-    fn acting_name(&self, name: &Name) -> Name {
-        let id = self.observed.units.get(name).map(|facts| facts.id.as_str()).filter(|id| !id.is_empty());
-        id.map_or_else(|| name.clone(), Name::from)
-    }
-
     fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
         let mut before = self.before(id, dependencies);
         before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment));
@@ -332,11 +238,6 @@ impl Builder<'_> {
         Ends { steps, failed: None }
     }
 
-    /// Packages, and what others changed in unit files, before units.
-    fn waits_for_reload(&self, unit: &Name) -> bool {
-        self.needs_reload.contains(unit) || !self.packages.is_empty()
-    }
-
     fn package(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
         let Some(spec) = self.doc.packages.get(&id.name) else { return BTreeSet::new() };
         let action = package_action(self.doc, &id.name, spec, self.observed);
@@ -350,108 +251,6 @@ impl Builder<'_> {
             steps.insert(self.push_reload(BTreeSet::from([step])));
         }
         steps
-    }
-
-    fn unit(
-        &mut self,
-        id: &ResourceId,
-        assessment: &Assessment,
-        own: &BTreeSet<StepId>,
-        mut after: BTreeSet<StepId>,
-    ) -> BTreeSet<StepId> {
-        let Some(spec) = self.doc.units.get(&id.name) else { return BTreeSet::new() };
-        let unit = self.acting_name(&id.name);
-        let part = UnitPart::of(spec, assessment);
-        if self.waits_for_reload(&id.name) {
-            after.extend(self.reload);
-        }
-        let mut steps = BTreeSet::new();
-        if own.is_empty()
-            && let Some(files) = &part.files
-        {
-            // It comes after a package that comes after the reload.
-            let action = Action::Unit(unit.clone(), files.clone());
-            let changes = assessment.changes(&["masked", "enabled"]);
-            let step = self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone());
-            let reload = self.push_reload(BTreeSet::from([step]));
-            steps.extend([step, reload]);
-            after.extend([step, reload]);
-        }
-        let mut add = |builder: &mut Self, op: UnitOp, fields: &[&str], after: &BTreeSet<StepId>| {
-            let changes = assessment.changes(fields);
-            let action = Action::Unit(unit.clone(), op);
-            // What there is to say of its unit file stands with that step.
-            let warnings = if own.is_empty() { assessment.warnings.clone() } else { Vec::new() };
-            let step = builder.push(id.clone(), action, changes, after.clone(), None, warnings);
-            steps.insert(step);
-            step
-        };
-        let deferred = own.is_empty() && part.files.is_some();
-        if part.stops && (deferred || !(part.files.is_some() && spec.masked == Some(true))) {
-            add(self, UnitOp::Stop, &["active_state"], &after);
-        }
-        // Properties need a loaded unit: one that is not gets them right after its start.
-        let loaded = self.observed.units.get(&id.name).is_some_and(|facts| !facts.property_signatures.is_empty());
-        let sets = !part.properties.is_empty();
-        let set_first = sets && (loaded || !part.starts);
-        let set = UnitOp::SetProperties(part.properties);
-        if set_first {
-            after.insert(add(self, set.clone(), &["properties."], &after));
-        }
-        if part.starts {
-            let step = add(self, UnitOp::Start, &["active_state"], &after);
-            if sets && !set_first {
-                add(self, set, &["properties."], &BTreeSet::from([step]));
-            }
-        }
-        steps
-    }
-
-    fn bridge(&mut self, id: &ResourceId, assessment: &Assessment, after: &BTreeSet<StepId>) -> BTreeSet<StepId> {
-        let name = &id.name;
-        let Some(spec) = self.doc.bridges.get(name) else { return BTreeSet::new() };
-        let foreign = foreign_ports(self.doc, name, self.observed);
-        let op = match (spec.ensure, assessment.present) {
-            (Ensure::Absent, _) => Some(BridgeOp::Delete),
-            (Ensure::Present, false) => Some(BridgeOp::Add(Arc::new(spec.clone()))),
-            (Ensure::Present, true) => assessment
-                .differences
-                .iter()
-                .any(|difference| difference.field != "exclusive")
-                .then(|| BridgeOp::Set(Arc::new(spec.clone()))),
-        };
-        let mut steps = BTreeSet::new();
-        if let Some(op) = op {
-            let mut changes = assessment.differences.clone();
-            changes.retain(|difference| difference.field != "exclusive");
-            let action = Action::Bridge(name.clone(), op);
-            steps.insert(self.push(id.clone(), action, changes, after.clone(), None, assessment.warnings.clone()));
-        }
-        for port in foreign {
-            let changes = vec![Difference::new("ensure", "absent", "present")];
-            let action = Action::Port(port.clone(), PortOp::Delete);
-            steps.insert(self.push(ResourceId::port(port), action, changes, after.clone(), None, Vec::new()));
-        }
-        steps
-    }
-
-    fn port(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
-        let name = &id.name;
-        let Some(spec) = self.doc.ports.get(name) else { return BTreeSet::new() };
-        let facts = self.observed.ports.get(name);
-        let op = match (spec.ensure, facts) {
-            (Ensure::Absent, _) => PortOp::Delete,
-            (Ensure::Present, None) if self.doc.bringer(name).is_some() => PortOp::Plug(Arc::new(spec.clone())),
-            // The local port comes with its bridge: only what else the entry says is left to write.
-            (Ensure::Present, None) if *name == spec.bridge => PortOp::Set(Arc::new(spec.clone())),
-            (Ensure::Present, None) => PortOp::Add(Arc::new(spec.clone())),
-            (Ensure::Present, Some(facts)) if facts.bridge != spec.bridge => PortOp::Move(Arc::new(spec.clone())),
-            (Ensure::Present, Some(_)) if changes_kind(assessment) => PortOp::Recreate(Arc::new(spec.clone())),
-            (Ensure::Present, Some(_)) => PortOp::Set(Arc::new(spec.clone())),
-        };
-        let action = Action::Port(name.clone(), op);
-        let changes = assessment.differences.clone();
-        BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
     }
 
     /// The calls of an object, one after the other: each may repeat what another has set.
@@ -494,109 +293,6 @@ impl Builder<'_> {
         }
         steps
     }
-
-    /// A container that a runtime with an API has in hand.
-    fn guest(&mut self, id: &ResourceId, assessment: &Assessment, mut after: BTreeSet<StepId>) -> BTreeSet<StepId> {
-        let Some(spec) = self.doc.containers.get(&id.name) else { return BTreeSet::new() };
-        let mut steps = BTreeSet::new();
-        if let Some(template) = self.template_of(spec) {
-            after.insert(template);
-        }
-        for (index, (action, changes)) in
-            guest_actions(&id.name, spec, assessment, self.observed).into_iter().enumerate()
-        {
-            let warnings = if index == 0 { assessment.warnings.clone() } else { Vec::new() };
-            let step = self.push(id.clone(), action, changes, after.clone(), None, warnings);
-            // One hand, one thing at a time.
-            after = BTreeSet::from([step]);
-            steps.insert(step);
-        }
-        // What is left of it then stands in nobody's way.
-        if self.observed.guests.get(&id.name).is_some_and(|facts| moving::waits(spec, facts)) {
-            let why = (Reason::RestartNeeded, moving::WAITS.to_owned());
-            self.push(id.clone(), Action::Nothing, assessment.changes(&["node"]), after, Some(why), Vec::new());
-        }
-        steps
-    }
-
-    /// The step that fetches what a container is made from.
-    fn template_of(&self, spec: &ContainerSpec) -> Option<StepId> {
-        let volume = spec.from.as_ref()?.template.as_ref()?;
-        let name = volume.rsplit_once('/').map_or(volume.as_str(), |(_, name)| name);
-        let fetches = |step: &&Step| matches!(&step.action, Action::Template(fetched, _) if **fetched == *name);
-        self.steps.iter().find(fetches).map(|step| step.id)
-    }
-
-    /// Declared templates that their storage does not have.
-    fn templates(&mut self) {
-        let Hand::Proxmox { node } = &self.inventory.hand else { return };
-        if !self.observed.is_connected("lxc") {
-            return;
-        }
-        let storages = self.observed.cluster.nodes.get(node).map(|node| &node.storages);
-        for (name, spec) in &self.doc.templates {
-            let storage = spec.storage.as_deref().unwrap_or("local");
-            let volume = format!("{storage}:vztmpl/{name}");
-            let known = storages.and_then(|storages| storages.get(storage)?.as_ref());
-            if known.is_some_and(|facts| facts.templates.contains(volume.as_str())) {
-                continue;
-            }
-            let action = Action::Template(name.clone(), TemplateOp::Fetch(Arc::new(spec.clone())));
-            let changes = vec![Difference::new(format!("templates.{name}"), "present", "absent")];
-            self.push(Subject::Plugin("lxc"), action, changes, BTreeSet::new(), None, Vec::new());
-        }
-    }
-
-    /// A unit that is a container of Proxmox VE's.
-    fn guest_unit(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
-        let (Some(container), Some(spec)) = (self.inventory.proxmox_unit(&id.name), self.doc.units.get(&id.name))
-        else {
-            return BTreeSet::new();
-        };
-        let mut steps = BTreeSet::new();
-        let mut after = after;
-        let enabled = assessment.changes(&["enabled"]);
-        if let Some(on) = spec.enabled.filter(|_| !enabled.is_empty()) {
-            let action = Action::Container(container.clone(), ContainerOp::SetOnBoot(on));
-            let step = self.push(id.clone(), action, enabled, after.clone(), None, assessment.warnings.clone());
-            after = BTreeSet::from([step]);
-            steps.insert(step);
-        }
-        let active = assessment.changes(&["active_state"]);
-        if !active.is_empty() {
-            let starts = spec.active_state == Some(ActiveState::Active);
-            let op = if starts { ContainerOp::Start } else { ContainerOp::Stop };
-            let action = Action::Container(container, op);
-            steps.insert(self.push(id.clone(), action, active, after, None, Vec::new()));
-        }
-        steps
-    }
-
-    /// A port that Proxmox VE plugs for one of its containers.
-    fn plugged_port(&mut self, id: &ResourceId, assessment: &Assessment, after: BTreeSet<StepId>) -> BTreeSet<StepId> {
-        let (Some((container, index)), Some(spec)) =
-            (self.inventory.proxmox_port(&id.name), self.doc.ports.get(&id.name))
-        else {
-            return BTreeSet::new();
-        };
-        let action = Action::Container(container, ContainerOp::SetPort(index, Arc::new(spec.clone())));
-        let changes = assessment.differences.clone();
-        BTreeSet::from([self.push(id.clone(), action, changes, after, None, assessment.warnings.clone())])
-    }
-
-    /// The step that brings a running container's port to its bridge; a declared port of that name adds its fields.
-    fn container_plug(&self, id: &Name, spec: &ContainerSpec, assessment: &Assessment) -> Option<(Name, PortOp)> {
-        let bridge = spec.bridge.clone()?;
-        let veth = spec.veth.clone()?;
-        if !assessment.differences.iter().any(|difference| difference.field == "bridge") {
-            return None;
-        }
-        let found = container_port(id, spec, self.observed);
-        let name = found.as_ref().map_or(veth, |(name, _)| name.clone());
-        let declared = self.doc.ports.get(&name).filter(|port| port.ensure == Ensure::Present).cloned();
-        let spec = Arc::new(PortSpec { bridge, ..declared.unwrap_or_default() });
-        Some((name, if found.is_some() { PortOp::Move(spec) } else { PortOp::Plug(spec) }))
-    }
 }
 
 /// Whether all that a step is there for is to say that a restart is waited for.
@@ -612,37 +308,6 @@ fn away_why(observed: &Observed, plugin: &str) -> Why {
     }
     let message = backend.map_or("", |backend| &backend.message);
     (Reason::BackendAway, format!("{plugin} is away{}{message}", if message.is_empty() { "" } else { ": " }))
-}
-
-/// Whether a port must be made anew: its type changes, or it turns from bond to single or back.
-fn changes_kind(assessment: &Assessment) -> bool {
-    assessment.differences.iter().any(|difference| difference.field == "type")
-}
-
-/// What a unit's differences ask for.
-struct UnitPart {
-    stops: bool,
-    starts: bool,
-    files: Option<UnitOp>,
-    properties: BTreeMap<String, serde_json::Value>,
-}
-
-impl UnitPart {
-    fn of(spec: &UnitSpec, assessment: &Assessment) -> Self {
-        let differs = |field: &str| assessment.differences.iter().any(|difference| difference.field == field);
-        let starts = differs("active_state") && spec.active_state == Some(ActiveState::Active);
-        let unmask = differs("masked") && spec.masked == Some(false);
-        let mask = differs("masked") && spec.masked == Some(true);
-        let enable = spec.enabled.filter(|_| differs("enabled"));
-        let files = (unmask || mask || enable.is_some()).then_some(UnitOp::Files { unmask, enable, mask });
-        let properties = spec
-            .properties
-            .iter()
-            .filter(|(name, _)| differs(&format!("properties.{name}")))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        Self { stops: differs("active_state") && !starts, starts, files, properties }
-    }
 }
 
 impl Assessment {

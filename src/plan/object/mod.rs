@@ -71,12 +71,12 @@ pub fn object_away(observed: &Observed, id: &ResourceId) -> Option<(Reason, Stri
 /// Holds an object against what its service shows.
 pub(super) fn assess_object(name: &Name, spec: &ObjectSpec, observed: &Observed, inventory: &Inventory) -> Assessment {
     let Some(facts) = observed.objects.get(name) else { return Assessment::default() };
-    let mut out = Assessment { present: facts.exists, ..Assessment::default() };
+    // What cannot be believed says nothing of what could be done about it.
+    let blocked = facts.away.clone();
+    let mut out = Assessment { present: facts.exists, blocked, ..Assessment::default() };
     let compared = compare(name, spec, facts);
     out.settling = compared.is_settling();
     out.differences = compared.differences;
-    // What cannot be believed says nothing of what could be done about it.
-    out.blocked = facts.away.clone();
     if out.differences.is_empty() || out.blocked.is_some() {
         return out;
     }
