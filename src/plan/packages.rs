@@ -99,6 +99,10 @@ fn package_differences(spec: &PackageSpec, facts: &PackageFacts) -> Vec<Differen
 /// Where nothing that is offered satisfies the entry.
 fn block_without_offer(out: &mut Assessment, name: &Name, spec: &PackageSpec, facts: &PackageFacts) {
     match &facts.offer {
+        Offer::Unknown if facts.busy => {
+            let text = "another program is at work in the package database, and PackageKit waits for it";
+            out.block(Reason::WaitingForPackageLock, text);
+        }
         Offer::Unknown => {
             out.block(Reason::BackendAway, format!("PackageKit has not said yet what it offers of {name}"));
         }

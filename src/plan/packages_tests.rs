@@ -87,6 +87,8 @@ fn what_is_in_the_way_is_said() {
     let install = spec(PackageEnsure::Installed);
     let facts = |offer: Offer| PackageFacts { offer, ..PackageFacts::default() };
     assert_eq!(why(&install, facts(Offer::Unknown)), Some(Reason::BackendAway));
+    let busy = PackageFacts { busy: true, ..facts(Offer::Unknown) };
+    assert_eq!(why(&install, busy), Some(Reason::WaitingForPackageLock));
     assert_eq!(why(&install, facts(Offer::NoPackage)), Some(Reason::PackageNotFound));
     assert_eq!(why(&install, facts(Offer::Virtual(vec!["a".to_owned()]))), Some(Reason::PackageVirtual));
     assert_eq!(why(&install, facts(Offer::NoVersion("2".to_owned()))), Some(Reason::VersionNotAvailable));

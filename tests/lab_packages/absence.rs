@@ -41,3 +41,23 @@ fn a_masked_or_missing_packagekit_keeps_nobody_else_from_working() {
     lab.until(PLUGIN_PATH, PLUGIN, "Status", |status| *status == "connected");
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
 }
+
+/// As where the system is an image, or NixOS.
+#[test]
+fn without_a_package_database_nobody_else_is_kept_from_working() {
+    let Some(lab) = enter() else { return };
+    lab.run(&["systemctl", "stop", "op-dbus.service"]);
+    lab.run(&["mount", "-t", "tmpfs", "empty", "/var/lib/dpkg"]);
+    lab.run(&["systemctl", "start", "op-dbus.service"]);
+    let document = json!({
+        "packagekit": { "packages": { "lab-hello": { "ensure": "installed" } } },
+        "ovsdb": { "bridges": { "ovsbr0": { "ports": { "labp2": { "type": "internal" } } } } },
+    });
+    assert_eq!(lab.set_desired_state(&document).1, "partial");
+    assert_eq!(lab.ovs(&["port-to-br", "labp2"]), "ovsbr0");
+    lab.until(PLUGIN_PATH, PLUGIN, "Status", |status| *status == "unavailable");
+    let message = lab.get(PLUGIN_PATH, PLUGIN, "Message");
+    assert!(message.as_str().unwrap().contains("no package database"), "{message}");
+    assert_eq!(stands(&lab, &path("package", "lab-hello")), ("unknown".to_owned(), "BackendAway".to_owned()));
+    assert_eq!(stands(&lab, &path("port", "labp2")).0, "in-sync");
+}

@@ -1,13 +1,13 @@
 //! Packages are brought to be as the document says.
 
-use std::{fs, io::Write as _};
+use std::fs;
 
 use op_dbus_testkit::{STATE, path};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    FACE, JOB, PACKAGE, PLUGIN, PLUGIN_PATH, RESOURCE, begin_slow, enter, installed, of, packages, plan, repository,
-    stands, version,
+    Calls, FACE, JOB, PACKAGE, PLUGIN, PLUGIN_PATH, RESOURCE, begin_slow, enter, installed, let_slow_go, of, packages,
+    plan, repository, send, stands, stop_packagekitd, version,
 };
 
 #[test]
@@ -104,7 +104,7 @@ fn a_package_that_is_only_looked_at_shows_its_versions() {
 fn progress_shows_on_the_job_while_a_package_is_put_in() {
     let Some(lab) = enter() else { return };
     let mut signals = lab.signals();
-    let job = begin_slow(&lab);
+    let job = begin_slow(&lab, || send(&lab, &installed("lab-slow")));
     let told = signals.until("the package that is put in", |signal| {
         signal.path == job
             && signal.member == "StepChanged"
@@ -113,7 +113,7 @@ fn progress_shows_on_the_job_while_a_package_is_put_in() {
     assert_eq!(told.arguments[1], "running");
     let progress = lab.get(&job, JOB, "Progress").as_f64().unwrap();
     assert!((0.0..1.0).contains(&progress), "{progress}");
-    fs::OpenOptions::new().write(true).open("/run/lab-slow-go").unwrap().write_all(b"go\n").unwrap();
+    let_slow_go(&lab);
     assert_eq!(lab.wait(&job), "done");
 }
 
@@ -121,7 +121,8 @@ fn progress_shows_on_the_job_while_a_package_is_put_in() {
 fn nothing_is_asked_of_anybody() {
     let Some(lab) = enter() else { return };
     assert_eq!(lab.set_desired_state(&installed("lab-asks")).1, "done");
-    assert_eq!(fs::read_to_string("/run/lab-asks").unwrap().trim(), "frontend: noninteractive");
+    // debconf's, and that of apt-listchanges.
+    assert_eq!(fs::read_to_string("/run/lab-asks").unwrap().trim(), "noninteractive none");
 }
 
 #[test]
@@ -142,4 +143,58 @@ fn an_export_holds_the_packages() {
     let exported: Value = serde_json::from_str(reply[0].as_str().unwrap()).unwrap();
     assert_eq!(exported["packagekit"], document["packagekit"]);
     assert_eq!(plan(&lab, &exported), []);
+}
+
+/// One question for all names, and one transaction for each kind of change.
+#[test]
+fn what_changes_together_is_one_transaction() {
+    let Some(lab) = enter() else { return };
+    lab.run(&["apt-get", "--quiet", "--yes", "install", "lab-hello", "lab-other", "lab-right", "lab-slow"]);
+    repository(&lab, &["publish", "lab-hello_2.0_all.deb", "lab-other_2.0_all.deb"]);
+    stop_packagekitd(&lab);
+    let mut calls = Calls::listen();
+    let document = packages(&json!({
+        "lab-mta-a": { "ensure": "installed" },
+        "lab-mta-b": { "ensure": "installed" },
+        "lab-hello": { "ensure": "latest" },
+        "lab-other": { "ensure": "latest" },
+        "lab-right": { "ensure": "removed" },
+        "lab-slow": { "ensure": "removed" },
+    }));
+    assert_eq!(lab.set_desired_state(&document).1, "done");
+    let calls = calls.seen(&lab);
+    let first =
+        calls.iter().position(|call| call.starts_with("InstallPackages [2,")).unwrap_or_else(|| panic!("{calls:#?}"));
+    let resolves: Vec<&String> = calls[..first].iter().filter(|call| call.starts_with("Resolve ")).collect();
+    assert!(matches!(resolves[..], [all] if all.matches("\"lab-").count() == 6), "{resolves:?}");
+    for (begin, names) in [
+        ("InstallPackages [2,", ["lab-mta-a;", "lab-mta-b;"]),
+        ("UpdatePackages [2,", ["lab-hello;2.0;", "lab-other;2.0;"]),
+        ("RemovePackages [0,", ["lab-right;", "lab-slow;"]),
+    ] {
+        let of_kind: Vec<&String> = calls.iter().filter(|call| call.starts_with(begin)).collect();
+        assert!(matches!(of_kind[..], [one] if names.iter().all(|name| one.contains(name))), "{calls:#?}");
+    }
+}
+
+#[test]
+fn a_package_of_another_architecture_is_one_of_its_own() {
+    let Some(lab) = enter() else { return };
+    lab.run(&["dpkg", "--add-architecture", "i386"]);
+    repository(&lab, &["publish", "lab-arch_1.0_amd64.deb", "lab-arch_1.0_i386.deb"]);
+    let stand = || (version(&lab, "lab-arch:amd64"), version(&lab, "lab-arch:i386"));
+    let (there, gone) = ("1.0".to_owned(), String::new());
+    let foreign = packages(&json!({ "lab-arch": { "ensure": "installed", "arch": "i386" } }));
+    assert_eq!(lab.set_desired_state(&foreign).1, "done");
+    assert_eq!(stand(), (gone.clone(), there.clone()));
+    assert_eq!(of(&lab, "lab-arch", PACKAGE, "Arch"), "i386");
+    let both = packages(&json!({
+        "lab-arch": { "ensure": "installed", "arch": "amd64" },
+        "lab-arch:i386": { "ensure": "removed" },
+    }));
+    assert_eq!(lab.set_desired_state(&both).1, "done");
+    assert_eq!(stand(), (there, gone));
+    assert_eq!(of(&lab, "lab-arch", PACKAGE, "Arch"), "amd64");
+    assert_eq!(of(&lab, "lab-arch:i386", RESOURCE, "Present"), false);
+    assert_eq!(lab.set_desired_state(&both).1, "unchanged");
 }

@@ -1,13 +1,13 @@
 //! Others at work in the package database, and work that is interrupted.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use op_dbus_testkit::{STATE, path};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Calls, FACE, JOB, Lock, PLUGIN, PLUGIN_PATH, RESOURCE, begin_slow, enter, installed, of, packages, send, settle,
-    stands, version,
+    Calls, FACE, JOB, Lock, PACKAGE, PLUGIN, PLUGIN_PATH, RESOURCE, begin_slow, enter, installed, let_slow_go, of,
+    packages, send, settle, stands, version,
 };
 
 #[test]
@@ -99,7 +99,7 @@ fn a_packagekitd_that_ends_over_a_question_is_asked_again() {
 #[test]
 fn a_dpkg_that_was_killed_fails_cleanly_and_is_gone_on_with_once_it_is_repaired() {
     let Some(lab) = enter() else { return };
-    let job = begin_slow(&lab);
+    let job = begin_slow(&lab, || send(&lab, &installed("lab-slow")));
     assert_eq!(of(&lab, "lab-slow", RESOURCE, "Status"), "applying");
     fs::remove_file("/run/lab-slow").unwrap();
     lab.run(&["systemctl", "kill", "--signal=SIGKILL", "packagekit.service"]);
@@ -112,4 +112,41 @@ fn a_dpkg_that_was_killed_fails_cleanly_and_is_gone_on_with_once_it_is_repaired(
     lab.run(&["dpkg", "--configure", "-a"]);
     lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
     assert_eq!((version(&lab, "lab-slow"), version(&lab, "lab-hello")), ("1.0".to_owned(), "1.0".to_owned()));
+}
+
+/// Another's transaction of PackageKit's own is waited for too.
+#[test]
+fn the_transaction_of_another_is_waited_for_and_shown() {
+    let Some(lab) = enter() else { return };
+    let install = "import dasbus.connection as c, dasbus.loop as l\n\
+                   bus = c.SystemMessageBus(); pk = bus.get_proxy('org.freedesktop.PackageKit', '/org/freedesktop/PackageKit')\n\
+                   t = bus.get_proxy('org.freedesktop.PackageKit', pk.CreateTransaction()); loop = l.EventLoop()\n\
+                   t.Finished.connect(lambda *a: loop.quit())\n\
+                   t.InstallPackages(0, ['lab-slow;1.0;all;local']); loop.run()";
+    let other = || Command::new("python3").args(["-c", install]).spawn().expect("python3 starts");
+    let mut running = begin_slow(&lab, other);
+    let mut signals = lab.signals();
+    // PackageKit does not even say what it offers: what is not known yet cannot be planned.
+    let job = send(&lab, &installed("lab-hello"));
+    signals.until_told(&path("package", "lab-hello"), RESOURCE, "Reason", &json!("WaitingForPackageLock"));
+    assert_eq!(lab.wait(&job), "failed");
+    let_slow_go(&lab);
+    assert!(running.wait().unwrap().success());
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
+    assert_eq!((version(&lab, "lab-slow"), version(&lab, "lab-hello")), ("1.0".to_owned(), "1.0".to_owned()));
+
+    // What is known is waited for by the job. The one before has let the database go.
+    lab.until(STATE, FACE, "CurrentJob", |job| *job == "/");
+    lab.run(&["dpkg", "--purge", "lab-slow"]);
+    fs::remove_file("/run/lab-slow").unwrap();
+    fs::remove_file("/run/lab-slow-go").unwrap();
+    assert_eq!(lab.set_desired_state(&packages(&json!({ "lab-other": {} }))).1, "unchanged");
+    lab.until(&path("package", "lab-other"), PACKAGE, "CandidateVersion", |version| *version == "1.0");
+    let mut running = begin_slow(&lab, other);
+    let job = send(&lab, &installed("lab-other"));
+    signals.until_told(&path("package", "lab-other"), RESOURCE, "Reason", &json!("WaitingForPackageLock"));
+    let_slow_go(&lab);
+    assert!(running.wait().unwrap().success());
+    assert_eq!(lab.wait(&job), "done", "{}", lab.get(&job, JOB, "Steps"));
+    assert_eq!(version(&lab, "lab-other"), "1.0");
 }

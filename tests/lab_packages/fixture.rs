@@ -31,7 +31,9 @@ pub(crate) fn enter() -> Option<Lab> {
     stop_packagekitd(&lab);
     let _ = lab.outcome(&["systemctl", "unmask", "packagekit.service"]);
     let _ = lab.outcome(&["systemctl", "reset-failed", "packagekit.service"]);
-    let _ = lab.outcome(&["umount", "/opt/lab-big"]);
+    for mounted in ["/opt/lab-big", "/var/lib/dpkg"] {
+        let _ = lab.outcome(&["umount", mounted]);
+    }
     let _ = lab.outcome(&["ip", "route", "add", "default", "via", "192.0.2.254"]);
     for file in ["/run/lab-slow", "/run/lab-slow-go", "/run/lab-asks", "/run/reboot-required"] {
         let _ = fs::remove_file(file);
@@ -42,6 +44,9 @@ pub(crate) fn enter() -> Option<Lab> {
     lab.run(&["systemctl", "reload", "dbus.service"]);
     let _ = lab.outcome(&["systemctl", "disable", "--now", "lab-service.service"]);
     remove_all(&lab);
+    let _ = lab.outcome(&["dpkg", "--remove-architecture", "i386"]);
+    // What was fetched before need not be fetched.
+    lab.run(&["apt-get", "clean"]);
     repository(&lab, &["make"]);
     // apt's hook has started it, and it would tell of that some seconds later.
     stop_packagekitd(&lab);
@@ -121,14 +126,16 @@ pub(crate) fn send(lab: &Lab, document: &Value) -> String {
     reply[1].as_str().unwrap().to_owned()
 }
 
-/// Installs lab-slow and returns once its script runs; the job, and what lets the script go on when dropped.
-pub(crate) fn begin_slow(lab: &Lab) -> String {
+/// Has somebody install lab-slow, whose script then waits for [`let_slow_go`]; returns once that runs.
+pub(crate) fn begin_slow<T>(lab: &Lab, install: impl FnOnce() -> T) -> T {
     lab.run(&["mkfifo", "/run/lab-slow", "/run/lab-slow-go"]);
-    let job = send(lab, &installed("lab-slow"));
-    let mut line = String::new();
-    BufReader::new(fs::File::open("/run/lab-slow").unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "begun\n");
-    job
+    let begun = install();
+    assert_eq!(lab.run(&["timeout", "60", "head", "--lines=1", "/run/lab-slow"]), "begun");
+    begun
+}
+
+pub(crate) fn let_slow_go(lab: &Lab) {
+    lab.run(&["timeout", "60", "sh", "-c", "echo go >/run/lab-slow-go"]);
 }
 
 /// Another program that holds dpkg's lock until it is dropped.
@@ -164,10 +171,14 @@ pub(crate) struct Calls(Child, BufReader<std::process::ChildStdout>);
 impl Calls {
     pub(crate) fn listen() -> Self {
         // A call of nobody's interface is the mark of the end.
-        let rules = ["destination='org.freedesktop.PackageKit'", "interface='org.opdbus.Mark'"];
+        let rules = [
+            "destination='org.freedesktop.PackageKit'",
+            "interface='org.freedesktop.PackageKit.Transaction'",
+            "interface='org.opdbus.Mark'",
+        ];
         let rules = rules.map(|rule| format!("--match=type='method_call',{rule}"));
         let mut command = Command::new("sh");
-        command.args(["-c", "exec busctl --json=short monitor \"$@\" 2>&1", "monitor", &rules[0], &rules[1]]);
+        command.args(["-c", "exec busctl --json=short monitor \"$@\" 2>&1", "monitor"]).args(rules);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("busctl starts");
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -198,11 +209,11 @@ impl Calls {
             if call["interface"] == "org.opdbus.Mark" {
                 return calls;
             }
-            if call["destination"] == "org.freedesktop.PackageKit" {
-                calls.push(format!(
-                    "{} {} {} {}",
-                    call["sender"], call["path"], call["member"], call["payload"]["data"]
-                ));
+            let text = |part: &str| call[part].as_str().unwrap_or_default();
+            // Of a name that nobody has, the bus lets calls of others through as well.
+            let of_transaction = text("interface") == "org.freedesktop.PackageKit.Transaction";
+            if of_transaction || text("destination") == "org.freedesktop.PackageKit" {
+                calls.push(format!("{} {} by {}", text("member"), call["payload"]["data"], text("sender")));
             }
         }
     }

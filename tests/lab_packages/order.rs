@@ -26,19 +26,28 @@ fn a_unit_that_a_package_brings_is_planned_and_started() {
 fn what_comes_after_a_package_waits_for_it() {
     let Some(lab) = enter() else { return };
     let document = |package: &str| {
+        let after = [format!("package:{package}")];
         json!({
             "packagekit": { "packages": { "lab-service": { "ensure": "installed" }, package: { "ensure": "installed" } } },
-            "systemd": { "units": { "lab-service.service": { "active_state": "active", "after": [format!("package:{package}")] } } },
-            "ovsdb": { "bridges": { "ovsbr0": { "ports": { "labp0": { "type": "internal", "after": [format!("package:{package}")] } } } } },
+            "systemd": { "units": { "lab-service.service": { "active_state": "active", "after": after } } },
+            "ovsdb": { "bridges": {
+                "ovsbr0": { "ports": { "labp0": { "type": "internal", "after": after } } },
+                "labbr0": { "datapath_type": "netdev", "after": after },
+            } },
+            "lxc": { "containers": [{ "id": "100", "running": true, "after": after }] },
         })
     };
     // Its package cannot come: neither can they; the other package does.
     assert_eq!(lab.set_desired_state(&document("lab-nowhere")).1, "partial");
     assert_eq!(version(&lab, "lab-service"), "1.0");
-    for resource in [path("unit", "lab-service.service"), path("port", "labp0")] {
+    for (kind, name) in [("unit", "lab-service.service"), ("port", "labp0"), ("bridge", "labbr0"), ("container", "100")]
+    {
+        let resource = path(kind, name);
         assert_eq!(stands(&lab, &resource), ("blocked".to_owned(), "DependencyFailed".to_owned()), "{resource}");
     }
     assert_eq!(lab.set_desired_state(&document("lab-hello")).1, "done");
     assert!(runs(&lab, "lab-service.service"));
     assert_eq!(lab.ovs(&["port-to-br", "labp0"]), "ovsbr0");
+    lab.ovs(&["br-exists", "labbr0"]);
+    assert!(runs(&lab, "pve-container@100.service"));
 }

@@ -223,7 +223,7 @@ fn failure(keeper: &Keeper, target: &Target, result: Result<(), Failure>) -> Out
         Err(Failure::Of(error)) => {
             let (reason, retry) = match &error {
                 TransactionError::Failed { reason, retry, .. } => (*reason, *retry),
-                TransactionError::Locked(_) => (Reason::WaitingForPackageLock, true),
+                TransactionError::Locked(_) | TransactionError::Queued => (Reason::WaitingForPackageLock, true),
                 TransactionError::Silent(_) => (Reason::TimedOut, true),
                 TransactionError::Away(_) | TransactionError::Died => (Reason::BackendAway, true),
                 TransactionError::Cancelled => (Reason::JobCancelled, true),
@@ -282,11 +282,11 @@ async fn attempt(keeper: &Arc<Keeper>, kind: Kind, targets: &[Target]) -> Result
             return Err(Failure::Interrupted);
         }
         match &error {
-            Failure::Of(TransactionError::Locked(message)) => {
+            Failure::Of(locked @ (TransactionError::Locked(_) | TransactionError::Queued)) => {
                 if begun.elapsed() >= keeper.config.lock_timeout {
                     return Err(Failure::LockedFor(begun.elapsed()));
                 }
-                run(open, Reason::WaitingForPackageLock, message);
+                run(open, Reason::WaitingForPackageLock, &locked.to_string());
             }
             Failure::Of(TransactionError::Died | TransactionError::Cancelled) if tries < MOST_TRIES => {
                 tries += 1;

@@ -3,7 +3,11 @@
 //! A transaction belongs to the connection that made it, and dies with packagekitd. PackageKit's own name may come and go:
 //! it ends when it is idle, and the bus starts it again for the next call.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt as _, StreamExt as _};
 use zbus::{
@@ -34,6 +38,10 @@ const ANSWER_SILENCE: Duration = Duration::from_secs(60);
 /// The same of one that fetches lists: it tells each as it comes.
 const FETCH_SILENCE: Duration = Duration::from_secs(5 * 60);
 
+/// How long a transaction may not even begin before it is looked whether another is in its way: some backends have one at
+/// a time, and PackageKit says nothing of that.
+const BEGIN_LIMIT: Duration = Duration::from_secs(2);
+
 /// How often a question is put again that was stopped for another's sake, or that packagekitd ended over.
 const MOST_TRIES: u32 = 5;
 
@@ -59,6 +67,9 @@ pub(super) enum TransactionError {
     /// Somebody holds the package database.
     #[error("{0}")]
     Locked(String),
+    /// Another transaction is under way, and was not waited for.
+    #[error("another transaction of PackageKit's is under way")]
+    Queued,
     /// It was stopped for another.
     #[error("it was stopped for another transaction")]
     Cancelled,
@@ -246,11 +257,14 @@ impl Client {
         transaction.call("SetHints", &HINTS.as_slice()).await?;
         let mut listener = Listener::new(progress);
         let mut call_made = std::pin::pin!(transaction.begin(call).fuse());
+        let mut heard = Instant::now();
         loop {
+            let limit = if listener.begun { call.patience() } else { BEGIN_LIMIT };
             tokio::select! {
                 biased;
                 message = signals.next() => {
                     let message = message.ok_or_else(lost)??;
+                    heard = Instant::now();
                     if let Some(exit) = listener.take(&message) {
                         return listener.outcome(exit);
                     }
@@ -263,9 +277,26 @@ impl Client {
                         return Err(TransactionError::Died);
                     }
                 }
-                () = tokio::time::sleep(call.patience()) => return Err(TransactionError::Silent(call.patience())),
+                () = tokio::time::sleep(limit) => {
+                    if !listener.begun && self.is_another_under_way(&path).await? {
+                        // Else it would wait there still when it is asked for again.
+                        let _ = transaction.call("Cancel", &()).await;
+                        return Err(TransactionError::Queued);
+                    }
+                    if heard.elapsed() >= call.patience() {
+                        return Err(TransactionError::Silent(call.patience()));
+                    }
+                }
             }
         }
+    }
+
+    /// Whether PackageKit has other transactions than that one.
+    async fn is_another_under_way(&self, own: &OwnedObjectPath) -> Result<bool, TransactionError> {
+        let reply = self.connection.call_method(Some(NAME), PATH, Some(NAME), "GetTransactionList", &()).await?;
+        let body = reply.body();
+        let all: Vec<OwnedObjectPath> = body.deserialize().map_err(|error| unreadable(&error))?;
+        Ok(all.iter().any(|path| path != own))
     }
 }
 
@@ -357,6 +388,8 @@ fn unreadable(error: &zbus::Error) -> TransactionError {
 
 /// Takes a transaction's signals in.
 struct Listener<F> {
+    /// The backend is at it.
+    begun: bool,
     told: Told,
     error: Option<(u32, String)>,
     at: Progress,
@@ -367,7 +400,7 @@ impl<F: FnMut(&Progress)> Listener<F> {
     const fn new(progress: F) -> Self {
         let told = Told { packages: Vec::new(), restarts: Vec::new() };
         let at = Progress { share: f64::NAN, doing: String::new(), locked: false };
-        Self { told, error: None, at, progress }
+        Self { begun: false, told, error: None, at, progress }
     }
 
     /// Takes one in; how it ended, if it is that. What cannot be read is another version's, and passed over.
@@ -433,6 +466,7 @@ impl<F: FnMut(&Progress)> Listener<F> {
         let number = |name: &str| changed.get(name).and_then(|value| u32::try_from(value).ok());
         let before = self.at.clone();
         if let Some(status) = number("Status") {
+            self.begun |= !wire::STATUS_NOT_BEGUN.contains(&status);
             self.at.locked = status == wire::STATUS_WAITING_FOR_LOCK;
         }
         if let Some(percentage) = number("Percentage").filter(|percentage| *percentage < wire::PERCENTAGE_UNKNOWN) {

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
+use tokio::time::Instant;
 use zbus::{MatchRule, Message, MessageStream, message::Type};
 
 use super::{
@@ -91,19 +92,8 @@ async fn serve(keeper: &Arc<Keeper>, wait: &mut Duration) -> Result<String, Lost
     keeper.reread().await;
     *wait = FIRST_WAIT;
     check(keeper, &client).await?;
-    let mut dirty = None;
-    let mut again = FIRST_WAIT;
+    let (mut dirty, mut again) = (None, None);
     loop {
-        let still = async {
-            match dirty {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let retry = async {
-            keeper.retry.notified().await;
-            tokio::time::sleep(again).await;
-        };
         tokio::select! {
             news = watch.next() => {
                 let news = news?;
@@ -112,14 +102,17 @@ async fn serve(keeper: &Arc<Keeper>, wait: &mut Duration) -> Result<String, Lost
                 }
                 if reads_itself {
                     keeper.reread().await;
+                    if news.unlocked && keeper.state().unanswered > 0 {
+                        catch_up(keeper);
+                    }
                 } else {
-                    dirty = Some(tokio::time::Instant::now() + RPM_STILL);
+                    dirty = Some(Instant::now() + RPM_STILL);
                 }
             }
-            () = still => {
+            () = reached(dirty) => {
                 dirty = None;
                 keeper.state().mirror.catalogue.stamp.clear();
-                spawn(keeper, |keeper| async move { keeper.catch_up().await });
+                catch_up(keeper);
             }
             signal = signals.packagekit.next() => match signal.transpose()? {
                 Some(message) => heard(keeper, &message),
@@ -130,16 +123,31 @@ async fn serve(keeper: &Arc<Keeper>, wait: &mut Duration) -> Result<String, Lost
                 Some(_) => check(keeper, &client).await?,
                 None => return Ok("the connection to the bus was lost".to_owned()),
             },
-            () = retry => {
-                again = if keeper.is_unavailable() { (again * 2).min(LONGEST_WAIT) } else { FIRST_WAIT };
+            () = keeper.retry.notified() => {
+                let doublings = keeper.state().unanswered.saturating_sub(1);
+                let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_WAIT);
+                again = Some(Instant::now() + wait);
+            }
+            () = reached(again) => {
+                again = None;
                 check(keeper, &client).await?;
             }
         }
     }
 }
 
-fn spawn<F: Future<Output = ()> + Send + 'static>(keeper: &Arc<Keeper>, work: impl FnOnce(Arc<Keeper>) -> F) {
-    tokio::spawn(work(keeper.clone()));
+/// Waits until then, or for ever.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Has what is wanted asked for, while what comes is followed further.
+fn catch_up(keeper: &Arc<Keeper>) {
+    let keeper = keeper.clone();
+    tokio::spawn(async move { keeper.catch_up().await });
 }
 
 /// Looks whether PackageKit is there, without starting it where nothing is wanted of it.
@@ -148,7 +156,7 @@ async fn check(keeper: &Arc<Keeper>, client: &Client) -> Result<(), zbus::Error>
     if !client.is_installed().await? {
         if !nothing_wanted {
             // Not every bus tells when it has learnt of a service.
-            keeper.retry.notify_one();
+            keeper.try_later();
         }
         keeper.show(BackendStatus::Unavailable, "PackageKit is not installed: nothing on the bus provides it");
         return Ok(());
@@ -158,7 +166,7 @@ async fn check(keeper: &Arc<Keeper>, client: &Client) -> Result<(), zbus::Error>
         keeper.show(BackendStatus::Connected, "");
     }
     if !nothing_wanted {
-        spawn(keeper, |keeper| async move { keeper.catch_up().await });
+        catch_up(keeper);
     }
     Ok(())
 }
@@ -171,11 +179,12 @@ fn heard(keeper: &Arc<Keeper>, message: &Message) {
     match member.as_str() {
         // It runs: to ask it now keeps it from ending no longer than its own work does.
         "UpdatesChanged" | "RepoListChanged" if declared => {
-            keeper.state().mirror.catalogue.stamp.clear();
-            spawn(keeper, |keeper| async move {
-                keeper.catch_up().await;
-                keeper.count_updates().await;
-            });
+            {
+                let mut state = keeper.state();
+                state.mirror.catalogue.stamp.clear();
+                state.counted = false;
+            }
+            catch_up(keeper);
         }
         _ => {}
     }

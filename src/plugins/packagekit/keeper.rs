@@ -39,6 +39,10 @@ pub(super) struct State {
     reconnects: u32,
     /// When op-dbus last had the lists fetched.
     refreshed: Option<Instant>,
+    /// How many updates there are was asked.
+    pub(super) counted: bool,
+    /// How often in a row it was not there or did not answer, where it may later.
+    pub(super) unanswered: u32,
 }
 
 /// The plugin's heart.
@@ -62,6 +66,8 @@ impl Keeper {
             backend: None,
             reconnects: 0,
             refreshed: None,
+            counted: false,
+            unanswered: 0,
         };
         Self { config, events, state: Mutex::new(state), learning: tokio::sync::Mutex::default(), retry: Notify::new() }
     }
@@ -215,14 +221,12 @@ impl Keeper {
     /// Brings all up that the document's packages need, and says how the backend is.
     pub(super) async fn catch_up(&self) {
         let packages = self.state().mirror.packages.clone();
-        let first = self.state().about.is_none();
         match self.learn(&packages).await {
             Ok(()) => {
-                self.publish();
-                if first && !packages.is_empty() {
+                self.answered();
+                if !packages.is_empty() && !self.state().counted {
                     self.count_updates().await;
                 }
-                self.show(BackendStatus::Connected, "");
             }
             Err(error) => self.failed(&error),
         }
@@ -231,24 +235,55 @@ impl Keeper {
     /// What a question that was not answered says of the backend.
     pub(super) fn failed(&self, error: &TransactionError) {
         tracing::warn!(%error, "PackageKit did not answer: {error}");
+        {
+            let mut state = self.state();
+            state.mirror.queued = matches!(error, TransactionError::Queued | TransactionError::Locked(_));
+            if matches!(error, TransactionError::Away(_)) {
+                // It may be another by then.
+                state.about = None;
+                state.counted = false;
+            }
+        }
         self.publish();
         if matches!(error, TransactionError::Away(_)) {
             self.show(BackendStatus::Unavailable, &error.to_string());
-            // It may be another by then.
-            self.state().about = None;
         }
         if !matches!(error, TransactionError::Failed { .. }) {
-            self.retry.notify_one();
+            self.try_later();
         }
     }
 
-    /// Asks how many updates there are. No one waits for that, and nothing else depends on it.
-    pub(super) async fn count_updates(&self) {
-        let Ok(client) = self.client() else { return };
-        if let Ok(told) = client.ask(Call::Updates).await {
-            let updates = told.packages.iter().filter(|found| found.info == Info::Available).count();
-            self.events.send(PluginEvent::Updates(u32::try_from(updates).unwrap_or(u32::MAX)));
+    /// Has what is wanted asked for again, after a wait that grows.
+    pub(super) fn try_later(&self) {
+        let mut state = self.state();
+        state.unanswered = state.unanswered.saturating_add(1);
+        self.retry.notify_one();
+    }
+
+    /// PackageKit answered all that it was asked.
+    fn answered(&self) {
+        {
+            let mut state = self.state();
+            state.unanswered = 0;
+            state.mirror.queued = false;
         }
+        self.publish();
+        self.show(BackendStatus::Connected, "");
+    }
+
+    /// Asks how many updates there are. No one waits for that, and nothing else depends on it.
+    async fn count_updates(&self) {
+        let Ok(client) = self.client() else { return };
+        let counted = match client.ask(Call::Updates).await {
+            Ok(told) => {
+                let updates = told.packages.iter().filter(|found| found.info == Info::Available).count();
+                self.events.send(PluginEvent::Updates(u32::try_from(updates).unwrap_or(u32::MAX)));
+                true
+            }
+            // Not every backend can tell.
+            Err(error) => matches!(error, TransactionError::Failed { .. }),
+        };
+        self.state().counted = counted;
     }
 
     /// Mirrors these packages from now on. Only what is installed is told at once: what is offered PackageKit must say,
@@ -290,8 +325,7 @@ impl Keeper {
         match outlooks.unwrap_or(Err(TransactionError::Silent(PREPARE_LIMIT))) {
             Ok(outlooks) => {
                 self.state().mirror.outlooks = outlooks;
-                self.publish();
-                self.show(BackendStatus::Connected, "");
+                self.answered();
             }
             Err(error) => self.failed(&error),
         }

@@ -23,6 +23,8 @@ pub(super) struct Mirror {
     pub(super) installed: Arc<Installed>,
     /// Somebody is at work in the package database.
     pub(super) busy: bool,
+    /// PackageKit does not answer for another's sake.
+    pub(super) queued: bool,
     /// It was interrupted in the middle of its work.
     pub(super) interrupted: bool,
     pub(super) catalogue: Catalogue,
@@ -43,6 +45,7 @@ impl Mirror {
             scheme,
             installed: Arc::default(),
             busy: false,
+            queued: false,
             interrupted: false,
             catalogue: Catalogue::default(),
             outlooks: BTreeMap::new(),
@@ -64,7 +67,7 @@ impl Mirror {
             arch: entry.map_or(candidate.arch, |entry| entry.arch.clone()),
             installed: entry.map(|entry| entry.version.clone()).unwrap_or_default(),
             halfway: entry.map(|entry| entry.halfway.clone()).unwrap_or_default(),
-            busy: self.busy,
+            busy: self.busy || self.queued,
             interrupted: self.interrupted,
             update_available: candidate.newer && whole.is_some(),
             candidate: candidate.version,

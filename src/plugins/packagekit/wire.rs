@@ -26,6 +26,8 @@ pub(super) const ROLE_INSTALL: u64 = 1 << 11;
 
 /// The transaction waits for the package database.
 pub(super) const STATUS_WAITING_FOR_LOCK: u32 = 30;
+/// What a transaction is at that has not begun: unknown, wait, waiting-for-auth.
+pub(super) const STATUS_NOT_BEGUN: [u32; 3] = [0, 1, 31];
 
 /// The property `Percentage` where nothing is known.
 pub(super) const PERCENTAGE_UNKNOWN: u32 = 100;
