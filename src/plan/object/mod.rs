@@ -76,7 +76,7 @@ pub(super) fn assess_object(name: &Name, spec: &ObjectSpec, observed: &Observed,
     out.settling = compared.is_settling();
     out.differences = compared.differences;
     // What cannot be believed says nothing of what could be done about it.
-    out.blocked = facts.away.clone();
+    out.blocked.clone_from(&facts.away);
     if out.differences.is_empty() || out.blocked.is_some() {
         return out;
     }
