@@ -21,13 +21,13 @@ const SHELF: &str = "/srv/machined";
 const IDS: [&str; 4] = ["web", "peer", "copy", "a-rather-long-name"];
 
 /// A root file system of busybox: its init sets each of its devices up with an address of the file /etc/address, and ends
-/// at systemd-nspawn's signal to power off (SIGRTMIN+3, 37).
+/// at systemd-nspawn's signal to power off (SIGRTMIN+3, 37), or to reboot (SIGINT, 2).
 const MAKE_BOX: &str = r"
 set -e
 rm -rf /srv/machined && mkdir -p /srv/machined/root && cd /srv/machined/root
 mkdir -p bin sbin etc proc sys dev run tmp usr root var
 cp /bin/busybox bin/
-for name in sh ip ping sleep cat hostname; do ln -s busybox bin/$name; done
+for name in sh ip ping sleep cat hostname reboot; do ln -s busybox bin/$name; done
 printf 'ID=busybox\nNAME=BusyBox\nVERSION_ID=1\n' >etc/os-release
 echo 'root:x:0:0::/root:/bin/sh' >etc/passwd
 cat >sbin/init <<'END'
@@ -37,6 +37,7 @@ for device in host0 eth0 eth1; do
     [ -e /sys/class/net/$device ] && ip link set $device up && ip address add $(cat /etc/address)/24 dev $device
 done
 trap 'exit 0' 37
+trap 'reboot -f' 2
 while :; do sleep 1000 & wait $!; done
 END
 chmod +x sbin/init
@@ -264,6 +265,32 @@ fn drift_is_told_and_put_back() {
     lab.run(&["systemctl", "start", "op-dbus.service"]);
     synced(&lab);
     assert!(has_image(&lab, "web"));
+}
+
+/// The userspace datapath stays with the device that went with the container, and says nothing of it.
+#[test]
+fn a_container_that_others_restart_is_plugged_anew() {
+    let Some(lab) = enter() else { return };
+    lab.run(&["machinectl", "import-tar", &format!("{SHELF}/box.tar"), "peer"]);
+    fs::write("/var/lib/machines/peer/etc/address", "192.0.2.102\n").unwrap();
+    let peer = json!({ "id": "peer", "veth": "ve-peer", "bridge": "ovsbr0", "running": true, "onboot": true });
+    apply(&lab, &document(&[web(), peer]), "done");
+    // What the document does not name is kept.
+    lab.ovs(&["set", "port", "ve-web", "external_ids:site=north"]);
+    let reached = || within(&lab, "web", &["ping", "-c", "3", "-w", "20", "192.0.2.102"]).success;
+    assert!(reached());
+    let row = || lab.ovs(&["get", "port", "ve-web", "_uuid"]);
+    for restart in [&["systemctl", "restart", &unit("web")][..], &["machinectl", "reboot", "web"]] {
+        let (old, jobs) = (row(), lab.get(STATE, FACE, "JobsTotal").as_u64().unwrap());
+        lab.run(restart);
+        lab.until(STATE, FACE, "JobsTotal", |total| total.as_u64().unwrap() > jobs);
+        lab.until(&container("web"), RESOURCE, "InSync", |in_sync| *in_sync == true);
+        assert_ne!(row(), old, "{restart:?}");
+        assert_eq!(lab.ovs(&["get", "port", "ve-web", "external_ids:site"]), "north");
+        assert_eq!(lab.get(&path("port", "ve-web"), "org.opdbus.Port", "Stale"), false);
+        assert!(reached(), "{restart:?}: {}", lab.journal());
+        settled(&lab);
+    }
 }
 
 #[test]

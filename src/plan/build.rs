@@ -2,6 +2,7 @@
 
 mod machined;
 mod prune;
+mod replug;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +14,7 @@ pub use prune::ports_against_prune;
 use super::{
     Action, BridgeOp, ContainerOp, Desired, Hand, Inventory, Plan, PortOp, Step, StepId, TemplateOp, UnitOp,
     assess::{Assessment, Why, assess, container_port, container_unit, foreign_ports, machined::is_machined},
+    build::replug::{as_it_was, is_plugged_by_nobody},
     graph::{Dependencies, dependencies, order},
     guest::guest_actions,
     moving,
@@ -439,8 +441,10 @@ impl Builder<'_> {
         let name = &id.name;
         let Some(spec) = self.doc.ports.get(name) else { return BTreeSet::new() };
         let facts = self.observed.ports.get(name);
+        let replaced = !assessment.changes(&["device"]).is_empty();
         let op = match (spec.ensure, facts) {
             (Ensure::Absent, _) => PortOp::Delete,
+            (Ensure::Present, Some(facts)) if replaced => PortOp::Replug(Arc::new(as_it_was(name, spec, facts))),
             (Ensure::Present, None) if self.doc.bringer(name).is_some() => PortOp::Plug(Arc::new(spec.clone())),
             // The local port comes with its bridge: only what else the entry says is left to write.
             (Ensure::Present, None) if *name == spec.bridge => PortOp::Set(Arc::new(spec.clone())),
@@ -479,6 +483,15 @@ impl Builder<'_> {
         let mut steps = BTreeSet::new();
         let running = assessment.differences.iter().any(|difference| difference.field == "running");
         let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());
+        let starts = running && !by_unit && spec.running == Some(true);
+        let port = self.container_port(&id.name, spec);
+        let replug = port.filter(|_| starts && is_plugged_by_nobody(&unit, &id.name));
+        if let Some((port, _)) = &replug {
+            let action = Action::Port(port.clone(), PortOp::Delete);
+            let step = self.push(id.clone(), action, Vec::new(), after.clone(), None, Vec::new());
+            steps.insert(step);
+            after.insert(step);
+        }
         if running && !by_unit {
             let op = if spec.running == Some(true) { UnitOp::Start } else { UnitOp::Stop };
             let changes = assessment.changes(&["running"]);
@@ -487,8 +500,9 @@ impl Builder<'_> {
             steps.insert(step);
             after.insert(step);
         }
-        if let Some((port, plug)) = self.container_plug(&id.name, spec, assessment) {
-            let changes = assessment.changes(&["bridge"]);
+        let replug = replug.map(|(port, spec)| (port, PortOp::Plug(Arc::new(spec))));
+        if let Some((port, plug)) = replug.or_else(|| self.container_plug(&id.name, spec, assessment)) {
+            let changes = assessment.changes(&["bridge", "device"]);
             let action = Action::Port(port, plug);
             steps.insert(self.push(id.clone(), action, changes, after, None, assessment.warnings.clone()));
         }
@@ -586,6 +600,9 @@ impl Builder<'_> {
 
     /// The step that brings a running container's port to its bridge; a declared port of that name adds its fields.
     fn container_plug(&self, id: &Name, spec: &ContainerSpec, assessment: &Assessment) -> Option<(Name, PortOp)> {
+        if !assessment.changes(&["device"]).is_empty() {
+            return self.container_port(id, spec).map(|(name, spec)| (name, PortOp::Replug(Arc::new(spec))));
+        }
         let bridge = spec.bridge.clone()?;
         let veth = spec.veth.clone()?;
         if !assessment.differences.iter().any(|difference| difference.field == "bridge") {

@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{
         Desired, Hand, Inventory,
-        compare::{is_enabled, port_differences, port_health},
+        compare::{device_difference, is_enabled, port_differences, port_health},
     },
 };
 
@@ -456,6 +456,7 @@ fn network_differences(
                     ..difference
                 }),
             );
+            out.differences.extend(device_difference(format!("networks.{name}.device"), facts));
         } else {
             let on = facts.map(|facts| facts.bridge.to_string());
             let field = format!("networks.{name}.bridge");
