@@ -192,11 +192,13 @@ fn rules(config: &Config) -> Rules {
 }
 
 fn core_settings(config: &Config) -> reconcile::Settings {
+    let usec = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let minute = Duration::from_secs(60);
     let age = minute.saturating_mul(u32::try_from(config.limits.job_minutes.get()).unwrap_or(u32::MAX));
     reconcile::Settings {
         jobs_kept: config.limits.jobs.count(),
-        job_age: u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+        job_age: usec(age),
+        plug_settle: usec(config.lxc.settle_ms.millis()),
         ..reconcile::Settings::default()
     }
 }

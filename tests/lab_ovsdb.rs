@@ -21,6 +21,9 @@ use op_dbus_testkit::{
     ovsdb::{Watched, bridge, internal, port, timing},
 };
 
+/// `IFF_PROMISC` of a device's flags.
+const IFF_PROMISC: u32 = 0x100;
+
 /// Where Debian's Open vSwitch has its database.
 const REMOTE: &str = "unix:/run/openvswitch/db.sock";
 
@@ -71,8 +74,17 @@ fn a_port_on_a_missing_device_is_told_and_one_that_vanishes_is_stale() {
         other.until_status(BackendStatus::Connected).await;
         let ended = other.apply([port("veth900", PortOp::Set, device("lab0"))]).await.remove(0);
         assert_eq!((ended.reason, ended.wrote), (Reason::DeviceMissing, false), "{ended:?}");
+        // Another device of that name: all columns look right again, and the datapath stays with the one that is gone.
+        // (What it opens it makes promiscuous.)
+        let is_open = || {
+            let flags = lab.run(&["cat", "/sys/class/net/veth900/flags"]);
+            u32::from_str_radix(flags.trim_start_matches("0x"), 16).unwrap() & IFF_PROMISC != 0
+        };
         lab.run(&veth);
-        watched.until("the device to come back", |now| !gone(now.ports.get("veth900"))).await;
+        watched.until("another device", |now| now.ports.get("veth900").is_some_and(PortFacts::device_replaced)).await;
+        assert!(watched.ports["veth900"].device_gone() && !is_open());
+        assert!(watched.done(port("veth900", PortOp::Replug, device("lab0"))).await);
+        assert!(!watched.ports["veth900"].device_gone() && is_open());
         assert!(!watched.done(port("veth900", PortOp::Set, device("lab0"))).await);
 
         lab.run(&["ip", "link", "del", "veth900"]);

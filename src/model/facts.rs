@@ -149,6 +149,9 @@ pub struct InterfaceFacts {
     pub mtu_request: Option<u32>,
     /// `ifindex`; 0 once a system device has vanished.
     pub ifindex: Option<i64>,
+    /// Another device has taken the name of the one that Open vSwitch opened. The userspace datapath stays with that
+    /// one, which is gone, whatever the other columns say.
+    pub replaced: bool,
     /// `error`; empty = none.
     pub error: String,
     /// `options`, secrets redacted only where they are shown.
@@ -164,6 +167,7 @@ impl InterfaceFacts {
     pub fn device_gone(&self) -> bool {
         self.ofport.is_some_and(|ofport| ofport <= 0)
             || !self.error.is_empty()
+            || self.replaced
             || (self.is_system_device() && self.ifindex == Some(0))
     }
 
@@ -179,6 +183,12 @@ impl PortFacts {
     #[must_use]
     pub fn device_gone(&self) -> bool {
         !self.interfaces.is_empty() && self.interfaces.iter().all(InterfaceFacts::device_gone)
+    }
+
+    /// Whether Open vSwitch stays with a device that is gone, while another bears its name.
+    #[must_use]
+    pub fn device_replaced(&self) -> bool {
+        self.interfaces.iter().any(|interface| interface.replaced)
     }
 }
 

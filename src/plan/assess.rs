@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::{
     Desired, Inventory,
-    compare::{bridge_differences, plugged_differences, port_differences, port_health, unit_differences},
+    compare::{
+        bridge_differences, device_difference, plugged_differences, port_differences, port_health, unit_differences,
+    },
     guest::assess_guest,
     is_protected,
     object::assess_object,
@@ -404,6 +406,9 @@ fn assess_port_rows(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Obse
         return out;
     };
     out.differences = port_differences(name, spec, facts);
+    if !is_wired(doc, name) {
+        out.differences.extend(device_difference("device".to_owned(), facts));
+    }
     // A stopped container's device is away by rights.
     out.health = port_health(facts).filter(|_| stopped.is_none());
     if !out.differences.is_empty() {
@@ -421,6 +426,11 @@ fn assess_port_rows(doc: &Desired, name: &Name, spec: &PortSpec, observed: &Obse
         }
     }
     out
+}
+
+/// Whether a declared container sees to it that the port is on its bridge.
+fn is_wired(doc: &Desired, port: &Name) -> bool {
+    doc.bringer(port).and_then(|id| doc.containers.get(id)).is_some_and(ContainerSpec::is_on_bridge)
 }
 
 pub(super) fn block_without_bridge(out: &mut Assessment, doc: &Desired, bridge: &ResourceId, observed: &Observed) {
@@ -492,6 +502,8 @@ fn assess_container(
             if on.as_deref() != Some(bridge) {
                 out.differences.push(Difference::new("bridge", &**bridge, Value::text(on)));
                 block_without_bridge(&mut out, doc, &ResourceId::bridge(bridge.clone()), observed);
+            } else if let Some((_, facts)) = &port {
+                out.differences.extend(device_difference("device".to_owned(), facts));
             }
         }
         if let Some((name, facts)) = port.filter(|_| running) {

@@ -4,6 +4,7 @@ mod machined;
 mod ovsdb;
 mod proxmox;
 mod prune;
+mod replug;
 mod unit;
 
 use std::{
@@ -14,8 +15,9 @@ use std::{
 pub use prune::ports_against_prune;
 
 use super::{
-    Action, Desired, Hand, Inventory, Plan, Step, StepId, UnitOp,
+    Action, Desired, Hand, Inventory, Plan, PortOp, Step, StepId, UnitOp,
     assess::{Assessment, Why, assess, container_unit, machined::is_machined},
+    build::replug::is_plugged_by_nobody,
     graph::{Dependencies, dependencies, order},
     object::{object_away, parts},
     packages::{before_reload, package_action},
@@ -278,6 +280,15 @@ impl Builder<'_> {
         let mut steps = BTreeSet::new();
         let running = assessment.differences.iter().any(|difference| difference.field == "running");
         let by_unit = self.doc.units.get(&unit).is_some_and(|spec| spec.active_state.is_some());
+        let starts = running && !by_unit && spec.running == Some(true);
+        let port = self.container_port(&id.name, spec);
+        let replug = port.filter(|_| starts && is_plugged_by_nobody(&unit, &id.name));
+        if let Some((port, _)) = &replug {
+            let action = Action::Port(port.clone(), PortOp::Delete);
+            let step = self.push(id.clone(), action, Vec::new(), after.clone(), None, Vec::new());
+            steps.insert(step);
+            after.insert(step);
+        }
         if running && !by_unit {
             let op = if spec.running == Some(true) { UnitOp::Start } else { UnitOp::Stop };
             let changes = assessment.changes(&["running"]);
@@ -286,8 +297,9 @@ impl Builder<'_> {
             steps.insert(step);
             after.insert(step);
         }
-        if let Some((port, plug)) = self.container_plug(&id.name, spec, assessment) {
-            let changes = assessment.changes(&["bridge"]);
+        let replug = replug.map(|(port, spec)| (port, PortOp::Plug(Arc::new(spec))));
+        if let Some((port, plug)) = replug.or_else(|| self.container_plug(&id.name, spec, assessment)) {
+            let changes = assessment.changes(&["bridge", "device"]);
             let action = Action::Port(port, plug);
             steps.insert(self.push(id.clone(), action, changes, after, None, assessment.warnings.clone()));
         }

@@ -123,7 +123,8 @@ fn bridge(facts: &BridgeFacts) -> BridgeSpec {
     }
 }
 
-fn port(name: &str, facts: &PortFacts) -> PortSpec {
+/// What a document says of a port that is as this one.
+pub(super) fn port(name: &str, facts: &PortFacts) -> PortSpec {
     let bond = facts.interfaces.len() > 1;
     let own = facts.interfaces.iter().find(|interface| interface.name == name).or(facts.interfaces.first());
     let known = |value: &str, all: &[&'static str]| all.iter().position(|word| *word == value);

@@ -11,6 +11,8 @@ mod guest;
 mod guest_tests;
 #[cfg(test)]
 mod health_tests;
+#[cfg(test)]
+mod machined_tests;
 mod moving;
 #[cfg(test)]
 mod moving_tests;

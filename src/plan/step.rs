@@ -227,6 +227,9 @@ pub enum PortOp {
     Move(Arc<PortSpec>),
     /// Remove it and make it anew in one transaction: what differs cannot be written in place.
     Recreate(Arc<PortSpec>),
+    /// Remove it and, once that has come about, make it anew: its device was made anew. The userspace datapath opens a
+    /// device when its port comes, and only if it has seen the one before go.
+    Replug(Arc<PortSpec>),
     /// The port that a container brings: wait (until the settle time has passed) for whoever brings it to plug it
     /// in, then add or move it as the spec says.
     Plug(Arc<PortSpec>),
@@ -303,6 +306,7 @@ impl Action {
             Self::Port(_, PortOp::Set(_)) | Self::Container(_, ContainerOp::SetPort(..)) => "set-port",
             Self::Port(_, PortOp::Move(_)) => "move-port",
             Self::Port(_, PortOp::Recreate(_)) => "recreate-port",
+            Self::Port(_, PortOp::Replug(_)) => "replug-port",
             Self::Port(_, PortOp::Plug(_)) => "plug-port",
             Self::Port(_, PortOp::Delete) => "delete-port",
             Self::Package(_, PackageOp::Install(_)) => "install-package",

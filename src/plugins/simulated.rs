@@ -313,12 +313,13 @@ impl World {
             | PortOp::Set(spec)
             | PortOp::Move(spec)
             | PortOp::Recreate(spec)
+            | PortOp::Replug(spec)
             | PortOp::Plug(spec) => spec,
         };
         if spec.ensure == Ensure::Absent || !self.bridges.contains_key(&spec.bridge) {
             return Outcome::failed(Reason::BridgeMissing, false);
         }
-        if matches!(op, PortOp::Recreate(_)) {
+        if matches!(op, PortOp::Recreate(_) | PortOp::Replug(_)) {
             self.remove_port(name);
         }
         if let Some(port) = self.ports.get(name).filter(|port| port.bridge != spec.bridge).cloned() {

@@ -194,6 +194,21 @@ async fn makes_anew_in_one_transaction() {
     assert_eq!(watched.ports["p0"].interfaces[0].kind, "");
 }
 
+/// The userspace datapath opens a device only if ovs-vswitchd has seen the port before go.
+#[tokio::test]
+async fn plugs_anew_in_two_transactions() {
+    let (switch, mut watched) = with_bridge().await;
+    assert!(watched.done(port("p0", PortOp::Add, internal("br0"))).await);
+    let uuid = watched.ports["p0"].uuid.clone();
+    let (before, applied) = (switch.next_cfg(), switch.vsctl(&["get", "Open_vSwitch", ".", "cur_cfg"]));
+    assert_eq!(applied, before.to_string());
+    assert!(watched.done(port("p0", PortOp::Replug, PortSpec { tag: Want::Is(4), ..internal("br0") })).await);
+    assert_eq!(switch.next_cfg(), before + 2);
+    assert_ne!(watched.ports["p0"].uuid, uuid);
+    assert_eq!(watched.ports["p0"].tag, Some(4));
+    assert_eq!(watched.ended[&1].state, StepState::Done);
+}
+
 #[tokio::test]
 async fn a_bond_and_a_single_port_turn_into_each_other() {
     let (switch, mut watched) = with_bridge().await;

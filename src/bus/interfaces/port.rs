@@ -31,17 +31,8 @@ impl<'a> PortView<'a> {
 
     /// It is in the database and carries nothing: its container is gone, or the devices of all its interfaces are.
     fn stale(self) -> bool {
-        let rows = &self.facts.interfaces;
-        self.outlived || (!rows.is_empty() && rows.iter().all(is_gone))
+        self.outlived || self.facts.device_gone()
     }
-}
-
-/// Whether the device behind the interface is gone. The userspace datapath keeps `ofport` when a device vanishes;
-/// `ifindex` tells, for a device of the system. What ovs-vswitchd has not looked at yet is not gone.
-fn is_gone(row: &InterfaceFacts) -> bool {
-    row.ofport.is_some_and(|ofport| ofport <= 0)
-        || !row.error.is_empty()
-        || ((row.kind.is_empty() || row.kind == "system") && row.ifindex == Some(0))
 }
 
 interface! {

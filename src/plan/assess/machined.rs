@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{
         Desired, Hand, Inventory,
-        compare::{is_enabled, port_differences, port_health},
+        compare::{device_difference, is_enabled, port_differences, port_health},
     },
 };
 
@@ -144,9 +144,11 @@ pub fn template_refusal(spec: &TemplateSpec) -> Option<(&'static str, &'static s
     }
     match &spec.source {
         TemplateSource::Appliance(_) => Some(("appliance", "only Proxmox VE has an index: say url or file")),
-        TemplateSource::Url(_) if spec.checksum.is_some() => {
-            Some(("checksum", "a download is held against SHA256SUMS beside it, and against nothing else"))
-        }
+        TemplateSource::Url(_) if spec.checksum.is_some() => Some((
+            "checksum",
+            "it holds a download against SHA256SUMS beside it, and cannot be told another: leave the checksum out, or \
+                 download the image yourself and say it as file",
+        )),
         TemplateSource::Url(source) | TemplateSource::File(source) if ImageKind::of(source).is_none() => Some((
             "url or file",
             "its name must end as a tar archive's or a disk image's (.tar, .tar.gz, .tar.xz, .raw)",
@@ -456,6 +458,7 @@ fn network_differences(
                     ..difference
                 }),
             );
+            out.differences.extend(device_difference(format!("networks.{name}.device"), facts));
         } else {
             let on = facts.map(|facts| facts.bridge.to_string());
             let field = format!("networks.{name}.bridge");

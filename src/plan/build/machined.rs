@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Assessment, Builder, Subject};
+use super::{Assessment, Builder, Subject, replug::as_it_was};
 use crate::{
     desired::{ContainerSpec, Ensure},
     model::{Difference, Name, Reason, ResourceId},
@@ -113,17 +113,19 @@ impl Builder<'_> {
             chain.unit(UnitOp::Restart, &["restart"]);
         }
         for ((name, port), facts) in ports.into_iter().zip(existing) {
-            let fields = [format!("networks.{name}.")];
-            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-            if chain.differs(&fields) || (replugs && facts.is_some()) {
-                let op = match facts.filter(|_| !replugs) {
-                    None => PortOp::Plug(Arc::new(port)),
-                    Some(facts) if facts.bridge != port.bridge => PortOp::Move(Arc::new(port)),
-                    Some(_) => PortOp::Set(Arc::new(port)),
-                };
-                let changes = assessment.changes(&fields);
-                chain.add(Action::Port(name, op), changes);
+            let (fields, device) = (format!("networks.{name}."), format!("networks.{name}.device"));
+            let again = replugs && facts.is_some();
+            if !again && !chain.differs(&[&fields]) {
+                continue;
             }
+            let op = match facts {
+                None => PortOp::Plug(Arc::new(port)),
+                Some(facts) if replugs => PortOp::Plug(Arc::new(as_it_was(&name, &port, &facts))),
+                Some(facts) if chain.differs(&[&device]) => PortOp::Replug(Arc::new(as_it_was(&name, &port, &facts))),
+                Some(facts) if facts.bridge != port.bridge => PortOp::Move(Arc::new(port)),
+                Some(_) => PortOp::Set(Arc::new(port)),
+            };
+            chain.add(Action::Port(name, op), assessment.changes(&[&fields]));
         }
         chain.steps
     }

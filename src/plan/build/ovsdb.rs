@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Assessment, Builder};
+use super::{Assessment, Builder, replug::as_it_was};
 use crate::{
     desired::{ContainerSpec, Ensure, PortSpec},
     model::{Difference, Name, ResourceId},
@@ -55,8 +55,10 @@ impl Builder<'_> {
         let name = &id.name;
         let Some(spec) = self.doc.ports.get(name) else { return BTreeSet::new() };
         let facts = self.observed.ports.get(name);
+        let replaced = !assessment.changes(&["device"]).is_empty();
         let op = match (spec.ensure, facts) {
             (Ensure::Absent, _) => PortOp::Delete,
+            (Ensure::Present, Some(facts)) if replaced => PortOp::Replug(Arc::new(as_it_was(name, spec, facts))),
             (Ensure::Present, None) if self.doc.bringer(name).is_some() => PortOp::Plug(Arc::new(spec.clone())),
             // The local port comes with its bridge: only what else the entry says is left to write.
             (Ensure::Present, None) if *name == spec.bridge => PortOp::Set(Arc::new(spec.clone())),
@@ -77,6 +79,9 @@ impl Builder<'_> {
         spec: &ContainerSpec,
         assessment: &Assessment,
     ) -> Option<(Name, PortOp)> {
+        if !assessment.changes(&["device"]).is_empty() {
+            return self.container_port(id, spec).map(|(name, spec)| (name, PortOp::Replug(Arc::new(spec))));
+        }
         let bridge = spec.bridge.clone()?;
         let veth = spec.veth.clone()?;
         if !assessment.differences.iter().any(|difference| difference.field == "bridge") {

@@ -7,7 +7,7 @@ mod unit;
 
 pub(super) use bridge::bridge_differences;
 pub(super) use guest::{guest_differences, plugged_differences};
-pub(super) use port::{port_differences, port_health};
+pub(super) use port::{device_difference, port_differences, port_health};
 pub(super) use unit::{is_enabled, unit_differences};
 
 use crate::{

@@ -42,6 +42,11 @@ pub(in crate::plan) fn port_differences(name: &str, spec: &PortSpec, facts: &Por
     out.0
 }
 
+/// That a port stays with a device that is gone, while another bears its name: no column can be written to mend that.
+pub(in crate::plan) fn device_difference(field: String, facts: &PortFacts) -> Option<Difference> {
+    facts.device_replaced().then(|| Difference::new(field, "plugged", "replaced"))
+}
+
 fn number(value: Option<impl Into<u64>>) -> Value {
     value.map_or(Value::Absent, |value| Value::UInt(value.into()))
 }

@@ -1,9 +1,11 @@
 //! A transfer of systemd-importd's, followed to its end.
 
-use tokio::sync::mpsc;
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::Instant};
 use zbus::{Connection, ObjectPath};
 
-use super::call::{CallError, importd};
+use super::call::{CallError, IMPORTD, SHORT, TRANSFER, call, importd};
 
 /// News of transfers, whoever began them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,19 +63,41 @@ pub(super) enum End {
     Cancelled,
     /// systemd-importd is gone, and took it along.
     Gone,
+    /// It said nothing for so long that nothing will come of it.
+    Silent(Duration),
 }
 
-/// Waits for the end of a transfer, and tells how far it is: the share, where that is known, and the line that said so.
-/// `news` were followed before it was begun, or was found in the list.
+/// How long a transfer may say nothing. It says each percent, and gives a download up that stands still for a minute, so
+/// only a slow one of a large image is silent for long: 1 % of 10 GB in an hour is 28 kB/s. Up to systemd 252 at least it
+/// may also wait for ever: of files that are downloaded side by side it sees one end at a time, and where two end at
+/// once and nothing else comes, it never sees the other.
+pub(super) const SILENCE: Duration = Duration::from_secs(60 * 60);
+
+/// Ends a transfer.
+pub(super) async fn cancel(connection: &Connection, path: &str) -> Result<(), CallError> {
+    call(connection, (IMPORTD, path, TRANSFER), "Cancel", &(), SHORT).await.map(drop)
+}
+
+/// Waits for the end of a transfer, as long as it says something now and then, and tells how far it is: the share, where
+/// that is known, and the line that said so. `news` were followed before it was begun, or was found in the list.
 pub(super) async fn follow(
     path: &str,
     news: &mut mpsc::UnboundedReceiver<TransferNews>,
+    silence: Duration,
     mut progress: impl FnMut(Option<f64>, &str),
 ) -> Result<End, CallError> {
     let mut complaints = Complaints::default();
+    let mut until = Instant::now() + silence;
     loop {
-        match news.recv().await {
+        // The time first: others may have much to say.
+        let said = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(until) => return Ok(End::Silent(silence)),
+            said = news.recv() => said,
+        };
+        match said {
             Some(TransferNews::Line { path: of, priority, line }) if of == path => {
+                until = Instant::now() + silence;
                 progress(share(&line), &line);
                 complaints.hear(priority, line);
             }
@@ -149,7 +173,7 @@ mod tests {
             sender.send(one).unwrap();
         }
         let mut shares = Vec::new();
-        let end = follow(PATH, &mut news, |share, _| shares.push(share)).await.unwrap();
+        let end = follow(PATH, &mut news, SILENCE, |share, _| shares.push(share)).await.unwrap();
         (end, shares)
     }
 
@@ -184,6 +208,22 @@ mod tests {
         assert_eq!(end(vec![ended(PATH, "failed")]).await.0, End::Failed("the transfer ended as failed".to_owned()));
         assert_eq!(end(vec![ended(PATH, "canceled")]).await.0, End::Cancelled);
         assert_eq!(end(vec![TransferNews::Gone]).await.0, End::Gone);
+    }
+
+    #[tokio::test]
+    async fn one_that_says_nothing_more_is_not_waited_for_for_ever() {
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let silence = Duration::from_millis(1);
+        sender.send(line(30, "Got 80% of http://x/box.tar.")).unwrap();
+        // What others say is no sign of its life.
+        let other = "/org/freedesktop/import1/transfer/_2".to_owned();
+        let chatter = tokio::spawn(async move {
+            while sender.send(TransferNews::Line { path: other.clone(), priority: 30, line: String::new() }).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(follow(PATH, &mut news, silence, |_, _| {}).await, Ok(End::Silent(silence)));
+        chatter.abort();
     }
 
     #[test]

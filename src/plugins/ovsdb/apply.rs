@@ -49,6 +49,8 @@ struct Item {
     step: Arc<Step>,
     /// Its action; for a port that somebody else plugs under another spelling, on that port.
     action: Action,
+    /// What follows once that has come to hold, in a transaction of its own.
+    then: Option<Action>,
     /// Something was written for it.
     wrote: bool,
     /// The connection was lost over a transaction of it, which may have been carried out.
@@ -92,15 +94,10 @@ impl Applier {
         let mut steps = work.steps;
         steps.sort_by_key(|step| step.id);
         let settle = now + self.timing.settle;
-        let item = |step: Arc<Step>| Item {
-            action: step.action.clone(),
-            step,
-            wrote: false,
-            in_doubt: false,
-            tries: 0,
-            settle,
-            applied: None,
-            deadline: now,
+        let item = |step: Arc<Step>| {
+            let (action, then) = parts(&step.action);
+            let (wrote, in_doubt, tries, applied) = (false, false, 0, None);
+            Item { step, action, then, wrote, in_doubt, tries, settle, applied, deadline: now }
         };
         let mut run = Run {
             changes: self.shared.changes(),
@@ -200,7 +197,7 @@ impl Run {
         }
         drop(state);
         for item in &ready {
-            if item.tries == 0 {
+            if item.tries == 0 && !item.wrote {
                 self.report(item.step.id, StepState::Running, false, None);
             }
         }
@@ -382,7 +379,10 @@ impl Run {
                 verify::check(view(&state), &self.applier.machine_id, &item.action, item.applied)
             };
             match check {
-                Check::Holds => self.finish(&item, None),
+                Check::Holds => match item.then.take() {
+                    Some(next) => self.waiting.push(Item { action: next, applied: None, ..item }),
+                    None => self.finish(&item, None),
+                },
                 Check::Broken(reason, message) => self.finish(&item, Some((reason, message, false))),
                 Check::NotYet(..) if now < item.deadline => self.verifying.push(item),
                 Check::NotYet(reason, message) => {
@@ -402,6 +402,17 @@ impl Run {
             }
         }
         self.waiting.sort_by_key(|item| item.step.id);
+    }
+}
+
+/// What a step's action is carried out as, one after the other.
+fn parts(action: &Action) -> (Action, Option<Action>) {
+    match action {
+        Action::Port(name, PortOp::Replug(spec)) => {
+            let port = |op| Action::Port(name.clone(), op);
+            (port(PortOp::Delete), Some(port(PortOp::Add(spec.clone()))))
+        }
+        action => (action.clone(), None),
     }
 }
 

@@ -8,6 +8,9 @@ use uuid::Uuid;
 use super::{cache::Cache, row::Row, schema::Table, value::Atom};
 use crate::model::{BridgeFacts, Change, InterfaceFacts, Name, PortFacts, ResourceId, SwitchFacts};
 
+/// The `datapath_type` of bridges whose packets ovs-vswitchd itself moves.
+const USERSPACE: &str = "netdev";
+
 /// The facts that were told last.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
@@ -16,10 +19,37 @@ pub(super) struct Mirror {
     /// Names of bridges' and ports' rows, kept until their end was told.
     names: HashMap<Uuid, Name>,
     members: HashMap<Name, OrdSet<Name>>,
+    opened: Opened,
     /// What ovs-vswitchd has yet to take over, and what `cur_cfg` comes to once it has.
     unapplied: BTreeMap<ResourceId, i64>,
     /// How far ovs-vswitchd is, as told last.
     switch: SwitchFacts,
+}
+
+/// The `ifindex` of the device that each interface was opened on, and the bridge it was on then.
+///
+/// The userspace datapath opens a device once, when the port comes to the bridge: of one that is deleted and made anew
+/// under its name all columns look right again, and only its number tells that nothing passes any more. (The kernel's
+/// datapath lets a device go with its end; ovs-vswitchd opens the new one.)
+#[derive(Debug, Default)]
+struct Opened(HashMap<Uuid, (Name, i64)>);
+
+impl Opened {
+    /// Whether another device than the one that was opened bears the interface's name now.
+    fn is_replaced(&mut self, uuid: Uuid, facts: &InterfaceFacts, bridge: &Name, userspace: bool) -> bool {
+        if !userspace || !facts.is_system_device() || facts.ofport.is_none_or(|ofport| ofport <= 0) {
+            self.0.remove(&uuid);
+            return false;
+        }
+        // While there is none, nothing is known of the next.
+        let Some(index) = facts.ifindex.filter(|index| *index > 0) else { return false };
+        let (on, opened) = self.0.entry(uuid).or_insert_with(|| (bridge.clone(), index));
+        if on != bridge {
+            // It was taken from one bridge to the other, and so opened again.
+            (*on, *opened) = (bridge.clone(), index);
+        }
+        *opened != index
+    }
 }
 
 impl Mirror {
@@ -56,7 +86,12 @@ impl Mirror {
                     }
                 }
                 // One that left its holder changed the holder as well.
-                Table::Interface => ports.extend(holder_name(cache, Table::Port, uuid)),
+                Table::Interface => {
+                    ports.extend(holder_name(cache, Table::Port, uuid));
+                    if cache.row(table, uuid).is_none() {
+                        self.opened.0.remove(&uuid);
+                    }
+                }
                 Table::Controller => bridges.extend(holder_name(cache, Table::Bridge, uuid)),
                 Table::Root => {}
             }
@@ -98,7 +133,7 @@ impl Mirror {
     }
 
     fn update_port(&mut self, cache: &Cache, name: Name, bridges: &mut BTreeSet<Name>) -> Option<Change> {
-        let new = port_facts(cache, &name);
+        let new = port_facts(cache, &name, &mut self.opened);
         let old = self.ports.get(&name);
         if old == new.as_ref() {
             return None;
@@ -201,11 +236,16 @@ fn bridge_facts(cache: &Cache, uuid: Uuid, row: &Row, ports: OrdSet<Name>) -> Br
 }
 
 /// The facts of a port that a bridge holds.
-fn port_facts(cache: &Cache, name: &str) -> Option<PortFacts> {
+fn port_facts(cache: &Cache, name: &str, opened: &mut Opened) -> Option<PortFacts> {
     let (uuid, row) = cache.named(Table::Port, name)?;
-    let bridge = holder_name(cache, Table::Bridge, uuid)?;
-    let mut interfaces: Vec<InterfaceFacts> =
-        row.uuids("interfaces").filter_map(|uuid| cache.row(Table::Interface, uuid)).map(interface_facts).collect();
+    let holder = cache.row(Table::Bridge, cache.holder(uuid)?)?;
+    let (bridge, userspace) = (holder.name(), holder.text("datapath_type") == USERSPACE);
+    let interface = |uuid: Uuid| {
+        let mut facts = interface_facts(cache.row(Table::Interface, uuid)?);
+        facts.replaced = opened.is_replaced(uuid, &facts, &bridge, userspace);
+        Some(facts)
+    };
+    let mut interfaces: Vec<InterfaceFacts> = row.uuids("interfaces").filter_map(interface).collect();
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
     let small = |atom: &Atom| match atom {
         Atom::Int(value) => u16::try_from(*value).ok(),
@@ -238,6 +278,7 @@ fn interface_facts(row: &Row) -> InterfaceFacts {
         mtu: int("mtu"),
         mtu_request: row.int("mtu_request").and_then(|value| u32::try_from(value).ok()),
         ifindex: row.int("ifindex"),
+        replaced: false,
         error: row.text("error").to_owned(),
         options: row.map("options"),
         external_ids: row.map("external_ids"),

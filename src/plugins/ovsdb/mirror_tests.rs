@@ -173,3 +173,70 @@ proptest! {
         }
     }
 }
+
+/// Whether the device of `p0` is told as replaced, after each change of its row.
+fn replaced(datapath: &str, changes: &[Value]) -> Vec<bool> {
+    let mut cache = Cache::default();
+    feed(
+        &mut cache,
+        &json!({
+            "Bridge": {key(1): {"initial": {"name": "br0", "datapath_type": datapath, "ports": reference(2)}}},
+            "Port": {key(2): {"initial": {"name": "p0", "interfaces": reference(3)}}},
+            "Interface": {key(3): {"initial": {"name": "p0", "ofport": 1, "ifindex": 6}}},
+        }),
+    );
+    let mut mirror = Mirror::default();
+    mirror.reset(&mut cache);
+    let told = |change: &Value| {
+        feed(&mut cache, &json!({"Interface": {key(3): {"modify": change}}}));
+        mirror.drain(&mut cache);
+        mirror.port("p0").unwrap().device_replaced()
+    };
+    changes.iter().map(told).collect()
+}
+
+/// As ovs-vswitchd 3.1 tells it of a device that is deleted and made anew.
+#[test]
+fn a_device_made_anew_is_not_the_one_that_the_userspace_datapath_opened() {
+    let restart = [json!({"ifindex": 0, "link_state": "down"}), json!({"ifindex": 7}), json!({"link_state": "up"})];
+    assert_eq!(replaced("netdev", &restart), [false, true, true]);
+    assert_eq!(replaced("netdev", &[json!({"ifindex": 7})]), [true], "both at once");
+    // The kernel's datapath, or none that is known: ovs-vswitchd opens the new one.
+    assert_eq!(replaced("system", &restart), [false, false, false]);
+    assert_eq!(replaced("", &restart), [false, false, false]);
+    // Devices that Open vSwitch makes itself.
+    assert_eq!(replaced("netdev", &[json!({"type": "tap"}), json!({"ifindex": 7})]), [false, false]);
+    // It failed to open, and what it opens next is what counts.
+    let reopened = [json!({"ofport": -1, "ifindex": 0}), json!({"ofport": 2, "ifindex": 7}), json!({"ifindex": 8})];
+    assert_eq!(replaced("netdev", &reopened), [false, false, true]);
+}
+
+#[test]
+fn a_port_plugged_anew_has_the_device_that_is_there() {
+    let (mut cache, mut mirror) = one_port();
+    feed(
+        &mut cache,
+        &json!({
+            "Bridge": {key(1): {"modify": {"datapath_type": "netdev"}}},
+            "Interface": {key(3): {"modify": {"type": "", "ifindex": 6}}},
+        }),
+    );
+    mirror.reset(&mut cache);
+    feed(&mut cache, &json!({"Interface": {key(3): {"modify": {"ifindex": 7}}}}));
+    mirror.drain(&mut cache);
+    assert!(mirror.port("p0").unwrap().device_replaced());
+    feed(
+        &mut cache,
+        &json!({
+            "Bridge": {key(1): {"modify": {"ports": ["set", [reference(2), reference(5)]]}}},
+            "Port": {key(2): {"delete": null}, key(5): {"insert": {"name": "p0", "interfaces": reference(6)}}},
+            "Interface": {
+                key(3): {"delete": null},
+                key(6): {"insert": {"name": "p0", "ofport": 2, "ifindex": 7}}
+            },
+        }),
+    );
+    mirror.drain(&mut cache);
+    assert!(!mirror.port("p0").unwrap().device_replaced());
+    assert!(!mirror.opened.0.contains_key(&Uuid::from_u128(3)), "what is gone is forgotten");
+}

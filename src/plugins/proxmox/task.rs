@@ -59,8 +59,8 @@ pub(super) struct Ended {
     pub(super) warnings: String,
 }
 
-/// Waits for the end of a task, and hands on each new line of its log. What fails in passing is tried again: the task
-/// goes on whoever watches.
+/// Waits for the end of a task, and hands on the last line of its log whenever there are new ones. What fails in passing
+/// is tried again: the task goes on whoever watches.
 ///
 /// # Errors
 /// How the task failed; that nobody could be asked any more, or it took longer than `patience`.
@@ -86,11 +86,11 @@ pub(super) async fn wait(
         };
         // A log that cannot be read tells nothing; the task counts.
         if let Ok(log) = client.get(format!("{}/log?start={read}&limit={LINES}", upid.path())).await {
-            for entry in log.as_array().into_iter().flatten() {
-                read += 1;
-                if let Some(text) = entry.get("t").and_then(Value::as_str) {
-                    line(&text.chars().take(MAX_LINE).collect::<String>());
-                }
+            let entries: &[Value] = log.as_array().map_or(&[], Vec::as_slice);
+            read += entries.len();
+            // One report for each look: those keep their distance, and a task that is found again has a long log.
+            if let Some(text) = entries.iter().rev().find_map(|entry| entry.get("t")?.as_str()) {
+                line(&text.chars().take(MAX_LINE).collect::<String>());
             }
         }
         if status.get("status").and_then(Value::as_str) == Some("stopped") {

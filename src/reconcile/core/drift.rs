@@ -68,7 +68,7 @@ impl Core {
             // What the last job could not attempt, and can be attempted now.
             _ if track.kept_back.is_some() => Some(Due { at: now, why: Why::Pending }),
             _ if track.achieved && policy == DriftPolicy::Enforce => Some(Due { at: now + settle, why: Why::Drift }),
-            _ if replug => Some(Due { at: now, why: Why::Drift }),
+            _ if replug => Some(Due { at: now + settle, why: Why::Drift }),
             _ => None,
         };
         match due {
@@ -82,8 +82,12 @@ impl Core {
         }
     }
 
-    /// A unit that somebody's systemd job stopped is first let settle: it may be on its way up again.
+    /// A unit that somebody's systemd job stopped is first let settle: it may be on its way up again. So is a port whose
+    /// device was made anew: a hook may be about to plug it. (Nobody has one for systemd-machined's.)
     fn settle_time(&self, id: &ResourceId, assessment: &Assessment) -> u64 {
+        if assessment.differences.iter().any(|difference| difference.field == "device") {
+            return self.settings.plug_settle;
+        }
         let unit = match id.kind {
             Kind::Unit => id.name.clone(),
             Kind::Container => self.container_unit(&id.name),

@@ -50,6 +50,8 @@ pub struct Settings {
     pub away_grace: u64,
     /// A unit that somebody's systemd job stopped is let be for this long before it is put back.
     pub stop_settle: u64,
+    /// How long whoever starts a container may take to plug its port, before op-dbus does.
+    pub plug_settle: u64,
     /// Corrections of one resource ...
     pub corrections: usize,
     /// ... in this time, after which drift is only reported.
@@ -74,6 +76,7 @@ impl Default for Settings {
             job_age: 600 * SECOND,
             away_grace: 2 * SECOND,
             stop_settle: 5 * SECOND,
+            plug_settle: 2 * SECOND,
             corrections: 5,
             corrections_window: 600 * SECOND,
             retry_first: SECOND / 4,
@@ -174,7 +177,7 @@ struct Track {
     /// Why the last job could not attempt it (its backend was away, something stood in its way): it is taken up once it
     /// can be.
     kept_back: Option<crate::model::Reason>,
-    /// Somebody plugged its port anew, or started its container: what that wiped is put right whatever the policy.
+    /// Somebody plugged its port anew, or started its container: what that undid is put right whatever the policy.
     replugged: bool,
     /// Left alone until the next generation.
     paused: bool,

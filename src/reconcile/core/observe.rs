@@ -174,7 +174,10 @@ impl Core {
                 self.dirty.insert(ResourceId::bridge(facts.bridge.clone()));
                 // Of a port that vanished and came back between two batches only the new uuid tells.
                 let mirrored = self.backings.get("ovsdb").is_some_and(|backing| backing.mirrored);
-                let replugged = old.map_or(mirrored, |old| old.uuid != facts.uuid);
+                // A device that was made anew is the other way for a container's start to undo what was plugged.
+                let replugged = old.map_or(mirrored, |old| {
+                    old.uuid != facts.uuid || (facts.device_replaced() && !old.device_replaced())
+                });
                 let changed = put(&mut self.view.observed.ports, name.clone(), facts);
                 if replugged {
                     self.replugged(&name);
@@ -263,7 +266,7 @@ impl Core {
         self.dirty.insert(id);
     }
 
-    /// A port was plugged anew: what that wiped is put right, if a container brings it.
+    /// A port was plugged anew, or its device made anew: what that undid is put right, if a container brings it.
     fn replugged(&mut self, port: &Name) {
         let declared = self.wanted.desired.bringer(port);
         let container = declared.or_else(|| self.view.observed.links.port_container.get(port)).cloned();

@@ -20,6 +20,7 @@ mod nodes;
 mod objects;
 mod races;
 mod random;
+mod replug;
 mod retries;
 mod switch;
 

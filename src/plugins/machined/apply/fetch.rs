@@ -18,7 +18,7 @@ use crate::{
     plugins::{
         machined::{
             call::{CallError, SHORT, importd, machined},
-            transfer::{self, End},
+            transfer::{self, End, SILENCE},
         },
         steps::paced,
     },
@@ -61,7 +61,7 @@ async fn try_fetch(context: &Context, name: &Name, spec: &TemplateSpec, report: 
     };
     let tell = |(share, line)| report.progress(share, line);
     let end = paced((0.0, String::new()), tell, |said| {
-        transfer::follow(&path, &mut news, move |share, line| {
+        transfer::follow(&path, &mut news, SILENCE, move |share, line| {
             // A line that says nothing of it goes with the share that was said last.
             said.send_modify(|(last, text)| {
                 *last = share.unwrap_or(*last);
@@ -81,6 +81,11 @@ async fn try_fetch(context: &Context, name: &Name, spec: &TemplateSpec, report: 
         }
         End::Cancelled => {
             return Ok(failed(Reason::JobCancelled, format!("somebody cancelled the transfer of {name}")));
+        }
+        End::Silent(time) => {
+            let why = format!("the transfer of {name} said nothing for {} min, and was cancelled", time.as_secs() / 60);
+            transfer::cancel(&connection, &path).await?;
+            return Ok(failed(Reason::TimedOut, why).worth_a_retry());
         }
         End::Gone => {
             let why = format!("systemd-importd ended before the image {name} was there");

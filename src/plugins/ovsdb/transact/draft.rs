@@ -195,9 +195,12 @@ impl<'a> Draft<'a> {
                 Ok(self.port(name).remove(at))
             }
             (PortOp::Set(_) | PortOp::Move(_), None) => Err(Refusal::Vanished(name.clone())),
-            (PortOp::Add(spec) | PortOp::Plug(spec) | PortOp::Recreate(spec), None) => self.make_port(at, name, spec),
+            (PortOp::Add(spec) | PortOp::Plug(spec) | PortOp::Recreate(spec) | PortOp::Replug(spec), None) => {
+                self.make_port(at, name, spec)
+            }
             (
                 PortOp::Add(spec)
+                | PortOp::Replug(spec)
                 | PortOp::Plug(spec)
                 | PortOp::Recreate(spec)
                 | PortOp::Set(spec)
