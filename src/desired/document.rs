@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::container::{ContainerSpec, TemplateSpec};
 use super::object::ObjectSpec;
 use super::packages::{PackageSettings, PackageSpec};
-use crate::model::{DriftPolicy, Name, ResourceId};
+use crate::model::{DriftPolicy, Name, ResourceId, words::document_words};
 
 /// What a document says of one field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,25 +61,26 @@ pub struct Common {
     pub drift: Option<DriftPolicy>,
 }
 
-/// Whether a thing shall exist.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Ensure {
-    /// It shall.
-    #[default]
-    Present,
-    /// It shall not.
-    Absent,
+document_words! {
+    /// Whether a thing shall exist.
+    #[derive(Default)]
+    Ensure {
+        /// It shall.
+        #[default]
+        Present = "present",
+        /// It shall not.
+        Absent = "absent",
+    }
 }
 
-/// A unit's wanted activity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ActiveState {
-    /// Running.
-    Active,
-    /// Not running.
-    Inactive,
+document_words! {
+    /// A unit's wanted activity.
+    ActiveState {
+        /// Running.
+        Active = "active",
+        /// Not running.
+        Inactive = "inactive",
+    }
 }
 
 /// `systemd.units.NAME`.
@@ -99,24 +100,13 @@ pub struct UnitSpec {
     pub common: Common,
 }
 
-/// `Bridge.fail_mode` (ovs-vswitchd.conf.db(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FailMode {
-    /// Forward as a learning switch when no controller answers.
-    Standalone,
-    /// Forward nothing but what flows say.
-    Secure,
-}
-
-impl FailMode {
-    /// The word in OVSDB.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Standalone => "standalone",
-            Self::Secure => "secure",
-        }
+document_words! {
+    /// `Bridge.fail_mode` (ovs-vswitchd.conf.db(5)).
+    FailMode {
+        /// Forward as a learning switch when no controller answers.
+        Standalone = "standalone",
+        /// Forward nothing but what flows say.
+        Secure = "secure",
     }
 }
 
@@ -147,82 +137,43 @@ pub struct BridgeSpec {
     pub common: Common,
 }
 
-/// `Port.vlan_mode` (ovs-vswitchd.conf.db(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum VlanMode {
-    /// One VLAN, untagged.
-    Access,
-    /// 802.1ad.
-    #[serde(rename = "dot1q-tunnel")]
-    Dot1qTunnel,
-    /// Trunk with a tagged native VLAN.
-    NativeTagged,
-    /// Trunk with an untagged native VLAN.
-    NativeUntagged,
-    /// All of `trunks`, tagged.
-    Trunk,
-}
-
-impl VlanMode {
-    /// The word in OVSDB.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Dot1qTunnel => "dot1q-tunnel",
-            Self::NativeTagged => "native-tagged",
-            Self::NativeUntagged => "native-untagged",
-            Self::Trunk => "trunk",
-        }
+document_words! {
+    /// `Port.vlan_mode` (ovs-vswitchd.conf.db(5)).
+    VlanMode {
+        /// One VLAN, untagged.
+        Access = "access",
+        /// 802.1ad.
+        Dot1qTunnel = "dot1q-tunnel",
+        /// Trunk with a tagged native VLAN.
+        NativeTagged = "native-tagged",
+        /// Trunk with an untagged native VLAN.
+        NativeUntagged = "native-untagged",
+        /// All of `trunks`, tagged.
+        Trunk = "trunk",
     }
 }
 
-/// `Port.bond_mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum BondMode {
-    /// One interface at a time.
-    ActiveBackup,
-    /// By source MAC and VLAN.
-    BalanceSlb,
-    /// By flow; needs LACP.
-    BalanceTcp,
-}
-
-impl BondMode {
-    /// The word in OVSDB.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ActiveBackup => "active-backup",
-            Self::BalanceSlb => "balance-slb",
-            Self::BalanceTcp => "balance-tcp",
-        }
+document_words! {
+    /// `Port.bond_mode`.
+    BondMode {
+        /// One interface at a time.
+        ActiveBackup = "active-backup",
+        /// By source MAC and VLAN.
+        BalanceSlb = "balance-slb",
+        /// By flow; needs LACP.
+        BalanceTcp = "balance-tcp",
     }
 }
 
-/// `Port.lacp`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Lacp {
-    /// Speaks first.
-    Active,
-    /// Answers.
-    Passive,
-    /// None.
-    Off,
-}
-
-impl Lacp {
-    /// The word in OVSDB.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Passive => "passive",
-            Self::Off => "off",
-        }
+document_words! {
+    /// `Port.lacp`.
+    Lacp {
+        /// Speaks first.
+        Active = "active",
+        /// Answers.
+        Passive = "passive",
+        /// None.
+        Off = "off",
     }
 }
 

@@ -8,53 +8,30 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::document::{Common, Ensure};
+use crate::model::words::document_words;
 
-/// The bus that a service is on.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum ObjectBus {
-    /// The system's.
-    System,
-    /// The session's, of the user that op-dbus runs as.
-    Session,
-}
-
-impl ObjectBus {
-    /// The word in the document.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::Session => "session",
-        }
+document_words! {
+    /// The bus that a service is on.
+    ObjectBus {
+        /// The system's.
+        System = "system",
+        /// The session's, of the user that op-dbus runs as.
+        Session = "session",
     }
 }
 
-/// What shows that a setter that finishes later has finished.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum WaitFor {
-    /// The object is as wanted: it is read after the answer, and after each of its signals.
-    #[default]
-    Property,
-    /// A signal of the object after the call; then it is read.
-    Signal,
-    /// The call answers with the path of a job of systemd's: its end.
-    Job,
+document_words! {
+    /// What shows that a setter that finishes later has finished.
+    #[derive(Default)]
+    WaitFor {
+        /// The object is as wanted: it is read after the answer, and after each of its signals.
+        #[default]
+        Property = "property",
+        /// A signal of the object after the call; then it is read.
+        Signal = "signal",
+        /// The call answers with the path of a job of systemd's: its end.
+        Job = "job",
+    }
 }
 
 /// A place where `$` references stand, or a plain path: `/org/example` or `$lookup:NAME`.

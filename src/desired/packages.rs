@@ -3,28 +3,17 @@
 use std::fmt;
 
 use super::document::Common;
+use crate::model::words::document_words;
 
-/// What a package shall be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum PackageEnsure {
-    /// There, in the wanted version if one is said.
-    Installed,
-    /// Not there; its configuration files may stay.
-    Removed,
-    /// There, in the newest version that the repositories offer.
-    Latest,
-}
-
-impl PackageEnsure {
-    /// The word in the document.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Installed => "installed",
-            Self::Removed => "removed",
-            Self::Latest => "latest",
-        }
+document_words! {
+    /// What a package shall be.
+    PackageEnsure {
+        /// There, in the wanted version if one is said.
+        Installed = "installed",
+        /// Not there; its configuration files may stay.
+        Removed = "removed",
+        /// There, in the newest version that the repositories offer.
+        Latest = "latest",
     }
 }
 

@@ -14,6 +14,7 @@ mod publish;
 mod secret;
 mod snapshot;
 mod value;
+pub(crate) mod words;
 
 pub use facts::{
     Backend, BackendStatus, BridgeFacts, Change, ContainerFacts, InterfaceFacts, Links, PluginFacts, PortFacts,

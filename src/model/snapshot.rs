@@ -1,12 +1,13 @@
 //! The immutable whole that readers see.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use super::{
     Backend, BackendStatus, BridgeFacts, ClusterFacts, ContainerFacts, Difference, GuestFacts, Links, Name,
     ObjectFacts, PackageFacts, PluginFacts, PortFacts, ResourceId, Subject, SwitchFacts, UnitFacts,
+    words::{document_words, words},
 };
 
 /// `Port.Tag` of a port without one.
@@ -53,64 +54,16 @@ impl Observed {
     }
 }
 
-/// What to do about drift.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum DriftPolicy {
-    /// Show it and tell it; touch nothing until the next call.
-    #[default]
-    Report,
-    /// Put it back at once.
-    Enforce,
-}
-
-impl DriftPolicy {
-    /// The word in the document and on the bus.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Report => "report",
-            Self::Enforce => "enforce",
-        }
+document_words! {
+    /// What to do about drift.
+    #[derive(Default)]
+    DriftPolicy {
+        /// Show it and tell it; touch nothing until the next call.
+        #[default]
+        Report = "report",
+        /// Put it back at once.
+        Enforce = "enforce",
     }
-}
-
-/// Makes an enum of words: each variant with its text on the bus.
-macro_rules! words {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$inner])* $variant),+ }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The word on the bus.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
 }
 
 words! {

@@ -9,7 +9,7 @@ use super::{
     compare::{
         bridge_differences, device_difference, plugged_differences, port_differences, port_health, unit_differences,
     },
-    guest::assess_guest,
+    guest::{assess_guest, block_away},
     is_protected,
     object::assess_object,
     packages::{assess_package, bringers_of_unit},
@@ -142,10 +142,8 @@ fn assess_guest_unit(doc: &Desired, name: &Name, spec: &UnitSpec, container: &Na
             Reason::ContainerNotFound,
             format!("Proxmox VE has no container {container}: declare it under lxc.containers with \"from\""),
         ),
-        Some(facts) if !facts.away.is_empty() => {
-            out.blocked = Some((Reason::NodeAway, format!("its node does not answer: {}", facts.away)));
-        }
-        _ => {}
+        Some(facts) => block_away(&mut out, facts),
+        None => {}
     }
     out
 }
@@ -191,8 +189,8 @@ fn assess_plugged(doc: &Desired, spec: &PortSpec, container: &Name, index: u8, o
             "Proxmox VE plugs this port, and keeps of it bridge, tag, trunks and mtu_request alone: take the rest away",
         );
     }
-    if let Some(facts) = guest.filter(|facts| !facts.away.is_empty()) {
-        out.blocked = Some((Reason::NodeAway, format!("its node does not answer: {}", facts.away)));
+    if let Some(facts) = guest {
+        block_away(&mut out, facts);
     }
     out
 }

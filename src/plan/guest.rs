@@ -62,7 +62,7 @@ fn is_half_made(spec: &ContainerSpec, facts: &GuestFacts) -> bool {
 }
 
 /// Why nothing can be said, or done, of a guest whose node is away; it blocks whatever differs.
-fn block_away(out: &mut Assessment, facts: &GuestFacts) {
+pub(super) fn block_away(out: &mut Assessment, facts: &GuestFacts) {
     if !facts.away.is_empty() {
         out.blocked = Some((Reason::NodeAway, format!("its node does not answer: {}", facts.away)));
     }

@@ -36,15 +36,6 @@ const LONG: &str = "value";
 /// Key that a plain value has beside [`LONG`]: a variant with its type.
 const TYPED: &str = "type";
 
-impl Word for ObjectBus {
-    const WORDS: &'static [(&'static str, Self)] = &[("system", Self::System), ("session", Self::Session)];
-}
-
-impl Word for WaitFor {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("property", Self::Property), ("signal", Self::Signal), ("job", Self::Job)];
-}
-
 /// Reads the section.
 pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) -> Option<()> {
     decoded.names_lost |= !matches!(node, Node::Object(_));

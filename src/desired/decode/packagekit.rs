@@ -17,11 +17,6 @@ use super::{
     value::{Word, boolean, good_name, name, text},
 };
 
-impl Word for PackageEnsure {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("installed", Self::Installed), ("removed", Self::Removed), ("latest", Self::Latest)];
-}
-
 /// Reads the section.
 pub(super) fn section(node: &Node<'_>, at: &At<'_>, faults: &mut Faults, decoded: &mut Decoded) -> Option<()> {
     decoded.names_lost |= !matches!(node, Node::Object(_));

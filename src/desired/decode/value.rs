@@ -8,6 +8,8 @@ use crate::{
         fault::code,
         near::nearest,
         node::Node,
+        object::{ObjectBus, WaitFor},
+        packages::PackageEnsure,
         place::{At, Faults, quoted},
     },
     model::DriftPolicy,
@@ -185,57 +187,38 @@ pub(super) fn string_map(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> O
 
 /// A field that takes one of a few words.
 pub(super) trait Word: Copy + 'static {
-    /// The words, and what they stand for.
-    const WORDS: &'static [(&'static str, Self)];
+    /// All that it can be.
+    const ALL: &'static [Self];
+
+    /// Its word.
+    fn word(self) -> &'static str;
 
     /// Reads one of them.
     fn read(node: &Node<'_>, at: &At<'_>, faults: &mut Faults) -> Option<Self> {
         let given = text(node, at, faults)?;
-        let found = Self::WORDS.iter().find(|(word, _)| *word == given);
+        let found = Self::ALL.iter().copied().find(|value| value.word() == given);
         if found.is_none() {
             faults.add(at, code::OUT_OF_RANGE, || {
-                let words: Vec<String> = Self::WORDS.iter().map(|(word, _)| format!("{word:?}")).collect();
-                let near = nearest(given, Self::WORDS.iter().map(|(word, _)| *word));
+                let words: Vec<String> = Self::ALL.iter().map(|value| format!("{:?}", value.word())).collect();
+                let near = nearest(given, Self::ALL.iter().map(|value| value.word()));
                 let near = near.map(|word| format!("; did you mean {word:?}?")).unwrap_or_default();
                 format!("{} is not one of {}{near}", quoted(given), words.join(", "))
             });
         }
-        found.map(|(_, value)| *value)
+        found
     }
 }
 
-impl Word for DriftPolicy {
-    const WORDS: &'static [(&'static str, Self)] = &[("report", Self::Report), ("enforce", Self::Enforce)];
+macro_rules! read_words {
+    ($($name:ident),+ $(,)?) => {
+        $(impl Word for $name {
+            const ALL: &'static [Self] = Self::ALL;
+
+            fn word(self) -> &'static str {
+                self.as_str()
+            }
+        })+
+    };
 }
 
-impl Word for Ensure {
-    const WORDS: &'static [(&'static str, Self)] = &[("present", Self::Present), ("absent", Self::Absent)];
-}
-
-impl Word for ActiveState {
-    const WORDS: &'static [(&'static str, Self)] = &[("active", Self::Active), ("inactive", Self::Inactive)];
-}
-
-impl Word for FailMode {
-    const WORDS: &'static [(&'static str, Self)] = &[("standalone", Self::Standalone), ("secure", Self::Secure)];
-}
-
-impl Word for VlanMode {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("access", Self::Access),
-        ("dot1q-tunnel", Self::Dot1qTunnel),
-        ("native-tagged", Self::NativeTagged),
-        ("native-untagged", Self::NativeUntagged),
-        ("trunk", Self::Trunk),
-    ];
-}
-
-impl Word for BondMode {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("active-backup", Self::ActiveBackup), ("balance-slb", Self::BalanceSlb), ("balance-tcp", Self::BalanceTcp)];
-}
-
-impl Word for Lacp {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("active", Self::Active), ("passive", Self::Passive), ("off", Self::Off)];
-}
+read_words!(DriftPolicy, Ensure, ActiveState, FailMode, VlanMode, BondMode, Lacp, ObjectBus, WaitFor, PackageEnsure);

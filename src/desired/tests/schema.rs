@@ -380,7 +380,7 @@ fn each_field_alone() {
                   "ensure": "present", "exists": {"method": "IsThere"},
                   "create": {"method": "Make", "path": "/a", "interface": "a.b", "args": ["x"], "wait_for": "job"},
                   "remove": {"method": "Remove"},
-                  "properties": {"A": {"value": 1, "set": {"method": "SetA", "args": ["$value"]}}, "B": [0.5]},
+                  "properties": {"A": {"value": 1, "set": {"method": "SetA", "args": ["$value"]}, "passing": [0, "a"]}, "B": [0.5]},
                   "allow_protected": true, "after": [], "drift": "report"},
             "b": {"preset": "timezone", "with": {"timezone": "UTC", "ntp": true}, "bus": "system", "ensure": "present",
                   "activate": true, "allow_protected": true, "after": [], "drift": "report"},

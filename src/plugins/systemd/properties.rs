@@ -4,10 +4,9 @@
 //! the value that systemd itself shows for that unit.
 
 use serde_json::{Map, Number, Value as Json};
-use zbus::{
-    Array, Dict, Signature, Structure, Variant,
-    wire::{ObjectPath, Str, StructureBuilder},
-};
+use zbus::{Signature, Variant};
+
+use crate::typed::{Mismatch, to_variant};
 
 /// The text that stands for "no limit": systemd means by it the largest number of the type `t`.
 const INFINITY: &str = "infinity";
@@ -66,22 +65,6 @@ const RESOURCE_CONTROL: [&str; 46] = [
 /// Kinds of unit that own a control group, and so have resource control.
 const WITH_CONTROL_GROUP: [&str; 6] = [".service", ".socket", ".mount", ".swap", ".slice", ".scope"];
 
-/// Why a JSON value is none of a D-Bus type's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PropertyError {
-    /// It is of another type, or out of its range.
-    #[error("{value} is no value of D-Bus type {signature}")]
-    WrongType {
-        /// The value.
-        value: String,
-        /// The type.
-        signature: String,
-    },
-    /// No JSON stands for such a type: a file descriptor, or a variant, whose type nobody could tell.
-    #[error("D-Bus type {0} cannot be written in a document")]
-    Unwritable(String),
-}
-
 /// Whether systemd changes that property of that unit while it lives.
 pub(super) fn is_settable(unit: &str, property: &str) -> bool {
     property == "Description"
@@ -120,72 +103,24 @@ pub(super) fn to_json(value: &Variant<'_>) -> Option<Json> {
 }
 
 /// A JSON value as a D-Bus value of exactly that type.
-pub(super) fn from_json(value: &Json, signature: &Signature) -> Result<Variant<'static>, PropertyError> {
-    let wrong = || PropertyError::WrongType { value: value.to_string(), signature: signature.to_string() };
-    let unwritable = || PropertyError::Unwritable(signature.to_string());
-    let unsigned = || value.as_u64().ok_or_else(wrong);
-    let signed = || value.as_i64().ok_or_else(wrong);
-    let text = || value.as_str().ok_or_else(wrong);
-    Ok(match signature {
-        Signature::U8 => u8::try_from(unsigned()?).map_err(|_| wrong())?.into(),
-        Signature::Bool => value.as_bool().ok_or_else(wrong)?.into(),
-        Signature::I16 => i16::try_from(signed()?).map_err(|_| wrong())?.into(),
-        Signature::U16 => u16::try_from(unsigned()?).map_err(|_| wrong())?.into(),
-        Signature::I32 => i32::try_from(signed()?).map_err(|_| wrong())?.into(),
-        Signature::U32 => u32::try_from(unsigned()?).map_err(|_| wrong())?.into(),
-        Signature::I64 => signed()?.into(),
-        Signature::U64 if value.as_str() == Some(INFINITY) => u64::MAX.into(),
-        Signature::U64 => unsigned()?.into(),
-        Signature::F64 => value.as_f64().ok_or_else(wrong)?.into(),
-        Signature::Str => Variant::Str(Str::from(bus_text(text()?).ok_or_else(wrong)?.to_owned())),
-        Signature::ObjectPath => Variant::ObjectPath(ObjectPath::try_from(text()?.to_owned()).map_err(|_| wrong())?),
-        Signature::Signature => Variant::Signature(Signature::try_from(text()?).map_err(|_| wrong())?),
-        Signature::Array(element) => {
-            let mut array = Array::new(element);
-            for item in value.as_array().ok_or_else(wrong)? {
-                array.append(from_json(item, element)?).map_err(|_| wrong())?;
-            }
-            Variant::Array(array)
-        }
-        Signature::Dict { key, value: element } => {
-            if !matches!(**key, Signature::Str | Signature::ObjectPath | Signature::Signature) {
-                return Err(unwritable());
-            }
-            let mut dict = Dict::new(key, element);
-            for (name, item) in value.as_object().ok_or_else(wrong)? {
-                let name = from_json(&Json::String(name.clone()), key)?;
-                dict.append(name, from_json(item, element)?).map_err(|_| wrong())?;
-            }
-            Variant::Dict(dict)
-        }
-        Signature::Structure(fields) => {
-            Variant::Structure(structure(value, fields.iter()).transpose()?.ok_or_else(wrong)?)
-        }
-        Signature::Variant | Signature::Fd | Signature::Unit => return Err(unwritable()),
-    })
+pub(super) fn from_json(value: &Json, signature: &Signature) -> Result<Variant<'static>, Mismatch> {
+    to_variant(&counted(value, signature), signature)
 }
 
-/// A text that D-Bus can carry: none with a zero byte.
-fn bus_text(text: &str) -> Option<&str> {
-    (!text.contains('\0')).then_some(text)
-}
-
-/// A structure from a list of as many values; `None` where it is no such list.
-fn structure<'s>(
-    value: &Json,
-    mut fields: impl Iterator<Item = &'s Signature>,
-) -> Option<Result<Structure<'static>, PropertyError>> {
-    let mut builder = StructureBuilder::new();
-    for item in value.as_array()? {
-        match from_json(item, fields.next()?) {
-            Ok(field) => builder.push_value(field),
-            Err(error) => return Some(Err(error)),
+/// A value with the numbers that "no limit" stands for.
+fn counted(value: &Json, signature: &Signature) -> Json {
+    match (value, signature) {
+        (Json::String(text), Signature::U64) if text == INFINITY => u64::MAX.into(),
+        (Json::Array(items), Signature::Array(element)) => items.iter().map(|item| counted(item, element)).collect(),
+        (Json::Array(items), Signature::Structure(fields)) if items.len() == fields.iter().count() => {
+            items.iter().zip(fields.iter()).map(|(item, field)| counted(item, field)).collect()
         }
+        (Json::Object(fields), Signature::Dict { value: element, .. }) => {
+            let fields = fields.iter().map(|(key, item)| (key.clone(), counted(item, element)));
+            Json::Object(fields.collect())
+        }
+        _ => value.clone(),
     }
-    if fields.next().is_some() {
-        return None;
-    }
-    builder.build().ok().map(Ok)
 }
 
 /// Whether systemd shows for a property what the document says, whatever the spelling (`"infinity"` is a number).
@@ -202,10 +137,14 @@ pub(super) fn means_the_same(desired: &Json, signature: &str, observed: &Json) -
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use zbus::{
+        Array, Dict,
+        wire::{ObjectPath, StructureBuilder},
+    };
 
     use super::*;
 
-    fn convert(value: &Json, signature: &str) -> Result<Variant<'static>, PropertyError> {
+    fn convert(value: &Json, signature: &str) -> Result<Variant<'static>, Mismatch> {
         from_json(value, &Signature::try_from(signature).unwrap())
     }
 
@@ -222,6 +161,8 @@ mod tests {
     fn types_are_exact() {
         assert_eq!(convert(&json!(200), "t").unwrap(), Variant::U64(200));
         assert_eq!(convert(&json!("infinity"), "t").unwrap(), Variant::U64(u64::MAX));
+        assert_eq!(convert(&json!([["a", "infinity"]]), "a(st)"), convert(&json!([["a", u64::MAX]]), "a(st)"));
+        assert_eq!(convert(&json!({"a": "infinity"}), "a{st}"), convert(&json!({"a": u64::MAX}), "a{st}"));
         assert_eq!(convert(&json!(1), "d").unwrap(), Variant::F64(1.0));
         for (bad, signature) in [
             (json!("200"), "t"),
@@ -237,12 +178,14 @@ mod tests {
             (json!(["a", 1, 2]), "(su)"),
             (json!({"a": "x"}), "a{su}"),
             (json!(null), "s"),
+            (json!(1), "v"),
+            (json!({"1": 1}), "a{us}"),
+            (json!(3), "h"),
         ] {
-            assert!(matches!(convert(&bad, signature), Err(PropertyError::WrongType { .. })), "{bad} as {signature}");
+            assert!(convert(&bad, signature).is_err(), "{bad} as {signature}");
         }
-        for (bad, signature) in [(json!(1), "v"), (json!({"1": 1}), "a{us}"), (json!(3), "h")] {
-            assert!(matches!(convert(&bad, signature), Err(PropertyError::Unwritable(_))), "{bad} as {signature}");
-        }
+        let said = convert(&json!("200"), "t").unwrap_err().to_string();
+        assert_eq!(said, "must be a whole number of 64 bits, not negative (D-Bus type t), but is \"200\"");
     }
 
     #[test]
