@@ -39,7 +39,7 @@ pub const PROTECTED_STEMS: [&str; 4] = ["dbus", "systemd-journald", "systemd-log
 
 /// Units that are never touched, besides those that are known by how their names begin: what the machine stands on
 /// (systemd.special(7)), and what is the end of it, or of the work on it, when it is started.
-pub const PROTECTED_UNITS: [&str; 63] = [
+pub const PROTECTED_UNITS: [&str; 53] = [
     // All processes, all files, and op-dbus itself.
     "-.slice",
     "-.mount",
@@ -67,7 +67,7 @@ pub const PROTECTED_UNITS: [&str; 63] = [
     "network-online.target",
     "remote-fs-pre.target",
     "remote-fs.target",
-    // The way down, and to sleep.
+    // The way down. (Those of sleep are not here: a server that shall never sleep masks them.)
     "shutdown.target",
     "umount.target",
     "final.target",
@@ -79,22 +79,12 @@ pub const PROTECTED_UNITS: [&str; 63] = [
     "runlevel0.target",
     "runlevel6.target",
     "soft-reboot.target",
-    "ctrl-alt-del.target",
-    "hibernate.target",
-    "hybrid-sleep.target",
-    "sleep.target",
-    "suspend-then-hibernate.target",
-    "suspend.target",
     "systemd-exit.service",
     "systemd-halt.service",
     "systemd-kexec.service",
     "systemd-poweroff.service",
     "systemd-reboot.service",
     "systemd-soft-reboot.service",
-    "systemd-hibernate.service",
-    "systemd-hybrid-sleep.service",
-    "systemd-suspend-then-hibernate.service",
-    "systemd-suspend.service",
     // Where all else is stopped.
     "emergency.service",
     "emergency.target",
@@ -173,7 +163,6 @@ mod tests {
             "rescue.target",
             "emergency.service",
             "shutdown.target",
-            "suspend.target",
             "system.slice",
             "user.slice",
         ] {
@@ -186,6 +175,8 @@ mod tests {
             "pve-container@100.service",
             "machines.target",
             "lab.target",
+            "suspend.target",
+            "ctrl-alt-del.target",
             "nfs-client.target",
             "app.slice",
         ] {
