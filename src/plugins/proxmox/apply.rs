@@ -40,9 +40,6 @@ const WRITES: u32 = 3;
 /// The lock of a container that is being made.
 const HALF_MADE: &str = "create";
 
-/// How the last line of a task's log begins.
-const TASK_END: &str = "TASK ";
-
 /// Storage of a container whose document names none, for the order of creates.
 const ANY_STORAGE: &str = "";
 
@@ -199,10 +196,7 @@ impl Hand<'_> {
         let patience = self.applier.settings.timing.task;
         let mut last = String::new();
         let ended = task::wait(self.client, upid, patience, |line| {
-            // The line of its end repeats how it ended, and says nothing of why.
-            if !line.starts_with(TASK_END) {
-                line.clone_into(&mut last);
-            }
+            line.clone_into(&mut last);
             self.progress(line);
         })
         .await;

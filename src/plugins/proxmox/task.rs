@@ -15,6 +15,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(200);
 /// ... and the longest: it doubles.
 pub(super) const LAST_LOOK: Duration = Duration::from_secs(2);
 
+/// How the last line of a task's log begins: it repeats how the task ended, and says nothing of why.
+const TASK_END: &str = "TASK ";
+
 /// Lines of a log that are read at once.
 const LINES: u64 = 500;
 
@@ -88,8 +91,9 @@ pub(super) async fn wait(
         if let Ok(log) = client.get(format!("{}/log?start={read}&limit={LINES}", upid.path())).await {
             let entries: &[Value] = log.as_array().map_or(&[], Vec::as_slice);
             read += entries.len();
+            let mut lines = entries.iter().rev().filter_map(|entry| entry.get("t")?.as_str());
             // One report for each look: those keep their distance, and a task that is found again has a long log.
-            if let Some(text) = entries.iter().rev().find_map(|entry| entry.get("t")?.as_str()) {
+            if let Some(text) = lines.find(|text| !text.starts_with(TASK_END)) {
                 line(&text.chars().take(MAX_LINE).collect::<String>());
             }
         }
