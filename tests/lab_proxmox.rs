@@ -5,15 +5,20 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use op_dbus_testkit::{Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET, path};
+use op_dbus_testkit::{
+    Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET, path,
+    proxmox::{
+        self, CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync,
+    },
+};
 use serde_json::{Value, json};
 
-#[path = "common/proxmox.rs"]
-mod common;
-use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync};
-
 fn enter() -> Option<(Lab, Pve)> {
-    common::enter(Proof::Fingerprint, &[("hold_down_ms", "500"), ("poll_ms", "500"), ("sweep_ms", "1000")])
+    proxmox::enter(
+        env!("CARGO_BIN_EXE_op-dbus"),
+        Proof::Fingerprint,
+        &[("hold_down_ms", "500"), ("poll_ms", "500"), ("sweep_ms", "1000")],
+    )
 }
 
 /// An entry that makes a container from the template that is there.

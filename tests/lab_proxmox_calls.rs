@@ -5,12 +5,11 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use op_dbus_testkit::{Lab, Proof, Pve};
+use op_dbus_testkit::{
+    Lab, Proof, Pve,
+    proxmox::{self, document, look_seldom, set},
+};
 use serde_json::{Value, json};
-
-#[path = "common/proxmox.rs"]
-mod common;
-use common::{document, look_seldom, set};
 
 const FIRST: u32 = 1000;
 const MANY: u32 = 300;
@@ -63,7 +62,9 @@ fn run_many(lab: &Lab, pve: &Pve) {
 #[test]
 fn three_hundred_cost_one_list_and_what_differs() {
     let seldom = [("hold_down_ms", "200"), ("poll_ms", "600000"), ("sweep_ms", "600000")];
-    let Some((lab, pve)) = common::enter(Proof::Authority, &seldom) else { return };
+    let Some((lab, pve)) = proxmox::enter(env!("CARGO_BIN_EXE_op-dbus"), Proof::Authority, &seldom) else {
+        return;
+    };
     run_many(&lab, &pve);
     let many = MANY as usize;
     set(&lab, &document(&declared()), "unchanged");

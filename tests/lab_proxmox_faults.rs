@@ -3,16 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use op_dbus_testkit::{Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_ID, TOKEN_SECRET};
+use op_dbus_testkit::{
+    Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_ID, TOKEN_SECRET,
+    proxmox::{
+        self, CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync,
+    },
+};
 use serde_json::{Value, json};
-
-#[path = "common/proxmox.rs"]
-mod common;
-use common::{CONTAINER, FACE, JOB, LXC, PLUGIN, RESOURCE, container, document, look_seldom, send, set, until_in_sync};
 
 fn enter() -> Option<(Lab, Pve)> {
     let times = [("hold_down_ms", "200"), ("poll_ms", "500"), ("sweep_ms", "1000"), ("read_timeout_ms", "2000")];
-    common::enter(Proof::Authority, &times)
+    proxmox::enter(env!("CARGO_BIN_EXE_op-dbus"), Proof::Authority, &times)
 }
 
 fn entry(id: u32) -> Value {

@@ -3,19 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use op_dbus_testkit::{Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_ID, path};
+use op_dbus_testkit::{
+    Fault, Lab, NODE, Proof, Pve, STATE, TEMPLATE, TOKEN_ID, path,
+    proxmox::{self, CONTAINER, FACE, JOB, RESOURCE, container, document, send, set, until_in_sync},
+};
 use serde_json::{Value, json};
-
-#[path = "common/proxmox.rs"]
-mod common;
-use common::{CONTAINER, FACE, JOB, RESOURCE, container, document, send, set, until_in_sync};
 
 const FAR: &str = "far";
 
 /// A cluster of two nodes.
 fn enter() -> Option<(Lab, Pve)> {
     let times = [("hold_down_ms", "200"), ("poll_ms", "500"), ("sweep_ms", "1000")];
-    let (lab, pve) = common::enter(Proof::Authority, &times)?;
+    let (lab, pve) = proxmox::enter(env!("CARGO_BIN_EXE_op-dbus"), Proof::Authority, &times)?;
     pve.tell("add_node", json!({ "name": FAR, "bridges": ["ovsbr0"] }));
     Some((lab, pve))
 }

@@ -10,6 +10,7 @@ mod json;
 mod machine;
 pub mod markdown;
 pub mod ovsdb;
+pub mod proxmox;
 mod pve;
 mod pve_formats;
 mod pve_schema;
