@@ -421,6 +421,29 @@ mod misbehaving {
         assert_eq!(shown(&lab, "x"), json!({ "Text": "b" }));
     }
 
+    /// A step that reads what a newer document declares otherwise ends at once, and keeps that document waiting for
+    /// nothing.
+    #[test]
+    fn one_that_is_declared_otherwise_while_it_is_being_set() {
+        let Some(lab) = Lab::enter() else { return };
+        let service = start(&lab);
+        let clock = json!({ "preset": "timezone", "with": { "timezone": "UTC" } });
+        for newer in [text("c"), objects(json!({ "clock": clock }))] {
+            assert_eq!(lab.set_desired_state(&text("a")).1, "unchanged");
+            service.behaviour().mute_after_set = true;
+            let send = |document: &Value| {
+                lab.call(STATE, "org.opdbus.State", "SetDesiredState", &["s", &document.to_string()])[1].clone()
+            };
+            let older = send(&text("b"));
+            lab.until(older.as_str().unwrap(), "org.opdbus.Job", "State", |is| is == "verifying");
+            let newer = send(&newer);
+            service.answer();
+            assert_eq!(lab.wait(older.as_str().unwrap()), "superseded");
+            assert_eq!(lab.wait(newer.as_str().unwrap()), "done");
+            service.set("Text", value("a"));
+        }
+    }
+
     #[test]
     fn one_that_says_done_and_does_nothing() {
         let Some(lab) = Lab::enter() else { return };

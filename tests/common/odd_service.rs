@@ -39,6 +39,8 @@ pub struct Behaviour {
     pub made: bool,
     /// Calls are not answered, but kept until [`Odd::answer`].
     pub mute: bool,
+    /// It is [`mute`](Self::mute) from its answer to the next `Set` on.
+    pub mute_after_set: bool,
     /// `SetFixed` and `Set` answer, and change nothing.
     pub lazy: bool,
     /// The next call that changes something is not answered: the service leaves the bus instead.
@@ -245,6 +247,7 @@ async fn answer(connection: &Connection, behaviour: &Mutex<Behaviour>, message: 
                     }
                     is.properties.insert(name, value);
                 }
+                is.mute = std::mem::take(&mut is.mute_after_set);
                 out.push(reply.build(&()).unwrap());
             }
             "SetFixed" => {

@@ -207,21 +207,23 @@ impl Actor {
 
     fn watch(&mut self, objects: Objects, reply: oneshot::Sender<()>) {
         let gone: Vec<Name> = self.entries.keys().filter(|name| !objects.contains_key(*name)).cloned().collect();
-        let gone: Vec<Change> = gone
-            .into_iter()
-            .map(|name| {
-                self.entries.remove(&name);
-                Change::ObjectGone(name)
-            })
-            .collect();
+        for name in &gone {
+            self.entries.remove(name);
+        }
+        let mut otherwise: BTreeSet<Name> = gone.iter().cloned().collect();
         if !gone.is_empty() {
-            self.events.send(PluginEvent::Changes(gone));
+            self.events.send(PluginEvent::Changes(gone.into_iter().map(Change::ObjectGone).collect()));
         }
         let mut open = BTreeMap::new();
         for (name, spec) in objects {
             self.keep(self.bus_of(&spec));
-            if self.entries.get(&name).is_none_or(|entry| entry.spec != spec) {
-                self.entries.insert(name.clone(), Entry::new(spec));
+            match self.entries.get_mut(&name) {
+                None => drop(self.entries.insert(name.clone(), Entry::new(spec))),
+                Some(entry) if entry.spec != spec => {
+                    *entry = entry.replaced(spec);
+                    otherwise.insert(name.clone());
+                }
+                Some(_) => {}
             }
             // Not every service tells of its changes: all are read, whatever is known of them.
             match self.read(&name) {
@@ -229,6 +231,7 @@ impl Actor {
                 Err(_) => drop(self.touched.insert(name)),
             }
         }
+        self.give_up(&otherwise);
         self.route();
         for (bus, known) in &self.buses {
             let of_bus = self.entries.values().filter(|entry| self.bus_of(&entry.spec) == *bus);
@@ -241,9 +244,19 @@ impl Actor {
         self.watches.push(WatchWaiter { open, until, reply: Some(reply) });
     }
 
+    /// Answers those who wait for a reading of what is not declared so any more.
+    fn give_up(&mut self, otherwise: &BTreeSet<Name>) {
+        for watch in &mut self.watches {
+            watch.open.retain(|name, _| !otherwise.contains(name));
+        }
+        for waiter in self.reads.extract_if(.., |waiter| otherwise.contains(&waiter.name)) {
+            let _ = waiter.reply.send(Err(CallError::Superseded(waiter.name)));
+        }
+    }
+
     /// Begins a reading; the number of the one that will have seen all up to now.
     fn read(&mut self, name: &Name) -> Result<u64, CallError> {
-        let gone = || CallError::Away(format!("{name} is not declared any more"));
+        let gone = || CallError::Superseded(name.clone());
         let bus = self.bus_of(&self.entries.get(name).ok_or_else(gone)?.spec);
         let known = self.buses.get(&bus);
         let link = known.and_then(|bus| bus.link.clone());

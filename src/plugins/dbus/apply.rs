@@ -1,6 +1,9 @@
 //! Steps: calls as the plan names them, each until what it is for holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -10,7 +13,7 @@ use super::{
     read::paths_in,
 };
 use crate::{
-    desired::WaitFor,
+    desired::{ObjectSpec, WaitFor},
     model::{Name, ObjectFacts, Reason, StepState},
     plan::{Action, ObjectCall, ObjectOp, Step, has_values, object_work},
     plugins::{
@@ -51,7 +54,7 @@ pub(super) async fn carry_out(context: Context, work: Work) {
 
 async fn single(context: Context, step: Arc<Step>, report: Report) -> Outcome {
     match &step.action {
-        Action::Object(name, op) => operate(&context, name, op, &report).await,
+        Action::Object(name, op) => operate(&Target::new(&context, name), op, &report).await,
         action => Outcome::failed(Reason::Internal, format!("no service has {}", action.as_str())),
     }
 }
@@ -68,24 +71,57 @@ fn away(reason: Reason, message: String) -> Outcome {
     Outcome { retry, ..Outcome::failed(reason, message) }
 }
 
-async fn operate(context: &Context, name: &Name, op: &ObjectOp, report: &Report) -> Outcome {
-    match op {
-        ObjectOp::Create(call) => make(context, name, call, &|facts| facts.exists, report).await,
-        ObjectOp::Remove(call) => make(context, name, call, &|facts| !facts.exists, report).await,
-        ObjectOp::Set { call, properties } => {
-            make(context, name, call, &|facts| has_values(facts, properties), report).await
+/// The object of a step, as it was declared when the step looked at it first.
+struct Target<'a> {
+    context: &'a Context,
+    name: &'a Name,
+    declared: OnceLock<Arc<ObjectSpec>>,
+}
+
+impl<'a> Target<'a> {
+    const fn new(context: &'a Context, name: &'a Name) -> Self {
+        Self { context, name, declared: OnceLock::new() }
+    }
+
+    /// Reads it; an object that cannot be read is no ground to write on, nor is one that a newer document has declared
+    /// otherwise meanwhile.
+    async fn read(&self) -> Result<Known, Outcome> {
+        let known = self.context.handle.read(self.name).await.map_err(|error| Outcome::from(&error))?;
+        if *self.declared.get_or_init(|| known.spec.clone()) != known.spec {
+            return Err(Outcome::from(&CallError::Superseded(self.name.clone())));
         }
-        ObjectOp::Settle => settle(context, name, report).await,
+        match known.facts.away {
+            Some((reason, why)) => Err(away(reason, why)),
+            None => Ok(known),
+        }
+    }
+
+    fn follow(&self) -> mpsc::Receiver<Heard> {
+        self.context.handle.follow(self.name)
+    }
+
+    /// Of one that was there, and is not any more.
+    fn gone(&self) -> Outcome {
+        Outcome::failed(Reason::Differs, format!("{} was there, and is not there any more", self.name))
+    }
+}
+
+async fn operate(target: &Target<'_>, op: &ObjectOp, report: &Report) -> Outcome {
+    match op {
+        ObjectOp::Create(call) => make(target, call, &|facts| facts.exists, report).await,
+        ObjectOp::Remove(call) => make(target, call, &|facts| !facts.exists, report).await,
+        ObjectOp::Set { call, properties } => make(target, call, &|facts| has_values(facts, properties), report).await,
+        ObjectOp::Settle => settle(target, report).await,
     }
 }
 
 /// Sets the properties of an object that was just made, each by its call, and lets it arrive.
-async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
-    let known = match read(context, name).await {
+async fn settle(target: &Target<'_>, report: &Report) -> Outcome {
+    let known = match target.read().await {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
-    let work = match object_work(name, &known.spec, &known.facts) {
+    let work = match object_work(target.name, &known.spec, &known.facts) {
         Ok(work) => work,
         Err((reason, why)) => return Outcome::blocked(reason, why),
     };
@@ -93,13 +129,13 @@ async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
     for op in work {
         let outcome = match &op {
             ObjectOp::Set { call, properties } => {
-                make(context, name, call, &|facts| has_values(facts, properties), report).await
+                make(target, call, &|facts| has_values(facts, properties), report).await
             }
             ObjectOp::Settle => {
                 report.stands(StepState::Verifying);
-                arrive(context, name).await
+                arrive(target).await
             }
-            ObjectOp::Create(_) | ObjectOp::Remove(_) => gone(name),
+            ObjectOp::Create(_) | ObjectOp::Remove(_) => target.gone(),
         };
         wrote |= outcome.wrote;
         if outcome.state != StepState::Done {
@@ -109,35 +145,30 @@ async fn settle(context: &Context, name: &Name, report: &Report) -> Outcome {
     Outcome::done(wrote)
 }
 
-/// Of an object that was there, and is not any more.
-fn gone(name: &Name) -> Outcome {
-    Outcome::failed(Reason::Differs, format!("{name} was there, and is not there any more"))
-}
-
 /// Waits until an object that is on its way is as it shall be, or on its way no longer.
-async fn arrive(context: &Context, name: &Name) -> Outcome {
-    let mut heard = context.handle.follow(name);
+async fn arrive(target: &Target<'_>) -> Outcome {
+    let mut heard = target.follow();
     let mut looks = Looks { until: Instant::now() + PASSING_LIMIT, wait: FIRST_LOOK };
     loop {
-        let known = match read(context, name).await {
+        let known = match target.read().await {
             Ok(known) => known,
             Err(outcome) => return outcome,
         };
-        match object_work(name, &known.spec, &known.facts) {
+        match object_work(target.name, &known.spec, &known.facts) {
             Err((reason, why)) => return Outcome::blocked(reason, why),
             Ok(work) => match work.first() {
                 None => return Outcome::done(false),
                 Some(ObjectOp::Settle) => {}
                 // Its way has led nowhere: the next try begins at the beginning.
-                Some(ObjectOp::Create(_) | ObjectOp::Remove(_)) => return gone(name).worth_a_retry(),
+                Some(ObjectOp::Create(_) | ObjectOp::Remove(_)) => return target.gone().worth_a_retry(),
                 Some(ObjectOp::Set { .. }) => {
-                    return Outcome::failed(Reason::Differs, format!("{name} has come to be otherwise"))
+                    return Outcome::failed(Reason::Differs, format!("{} has come to be otherwise", target.name))
                         .worth_a_retry();
                 }
             },
         }
         if !looks.next(&mut heard).await {
-            let why = format!("{name} is still on its way after {PASSING_LIMIT:?}");
+            let why = format!("{} is still on its way after {PASSING_LIMIT:?}", target.name);
             return Outcome::failed(Reason::TimedOut, why);
         }
     }
@@ -163,24 +194,14 @@ impl Looks {
     }
 }
 
-/// Reads the object; one that cannot be read is no ground to write on.
-async fn read(context: &Context, name: &Name) -> Result<Known, Outcome> {
-    let known = context.handle.read(name).await.map_err(|error| Outcome::from(&error))?;
-    match known.facts.away {
-        Some((reason, why)) => Err(away(reason, why)),
-        None => Ok(known),
-    }
-}
-
 /// Makes a call, unless what it is for holds already, and waits until it does.
 async fn make(
-    context: &Context,
-    name: &Name,
+    target: &Target<'_>,
     call: &ObjectCall,
     holds: &(dyn Fn(&ObjectFacts) -> bool + Sync),
     report: &Report,
 ) -> Outcome {
-    let known = match read(context, name).await {
+    let known = match target.read().await {
         Ok(known) => known,
         Err(outcome) => return outcome,
     };
@@ -188,7 +209,7 @@ async fn make(
         return Outcome::done(false);
     }
     // Before the call, so that nothing that it causes is missed.
-    let mut heard = context.handle.follow(name);
+    let mut heard = target.follow();
     let to = To { service: &call.service, path: &call.path, activate: call.activate };
     let message = match typed_method(to, &call.interface, &call.method, &call.args, &call.signature) {
         Ok(message) => message,
@@ -196,7 +217,7 @@ async fn make(
     };
     let called = known.link.call(message, SETTER_LIMIT).await;
     let result = called.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
-    tracing::debug!(object = &**name, call = call.busctl(), result, "a method of another service");
+    tracing::debug!(object = &**target.name, call = call.busctl(), result, "a method of another service");
     let reply = match called {
         Ok(reply) => reply,
         // Whether it did anything before it failed nobody knows.
@@ -212,13 +233,12 @@ async fn make(
     if let Err((reason, why)) = waited {
         return Outcome { wrote: true, ..Outcome::failed(reason, format!("{}: {why}", call.method)) };
     }
-    Outcome { wrote: true, ..verify(context, name, call, holds, &mut heard, until).await }
+    Outcome { wrote: true, ..verify(target, call, holds, &mut heard, until).await }
 }
 
 /// Reads the object until what the call is for holds.
 async fn verify(
-    context: &Context,
-    name: &Name,
+    target: &Target<'_>,
     call: &ObjectCall,
     holds: &(dyn Fn(&ObjectFacts) -> bool + Sync),
     heard: &mut mpsc::Receiver<Heard>,
@@ -226,7 +246,7 @@ async fn verify(
 ) -> Outcome {
     let mut looks = Looks { until, wait: FIRST_LOOK };
     loop {
-        let known = match read(context, name).await {
+        let known = match target.read().await {
             Ok(known) => known,
             Err(outcome) => return outcome,
         };

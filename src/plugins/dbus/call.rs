@@ -8,7 +8,7 @@ use zbus::{
 };
 
 use crate::{
-    model::Reason,
+    model::{Name, Reason},
     plugins::PluginError,
     typed::{Mismatch, body, sequence},
 };
@@ -28,6 +28,9 @@ pub(super) enum CallError {
     /// The bus is not there.
     #[error("the bus is away: {0}")]
     Away(String),
+    /// The document in force declares the object otherwise than the one before, or not at all.
+    #[error("a newer document declares {0} otherwise, or not at all")]
+    Superseded(Name),
     /// No answer came in time.
     #[error("{service} did not answer {member} within {limit:?}")]
     TimedOut {
@@ -55,7 +58,7 @@ impl CallError {
     /// Whether trying again may help, without anybody's doing.
     pub(super) fn may_retry(&self) -> bool {
         match self {
-            Self::Away(_) | Self::TimedOut { .. } => true,
+            Self::Away(_) | Self::Superseded(_) | Self::TimedOut { .. } => true,
             Self::Refused { .. } => self.is_absence(),
             Self::Malformed(_) => false,
         }
@@ -95,6 +98,7 @@ impl CallError {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Away(_) => Reason::BackendAway,
+            Self::Superseded(_) => Reason::Differs,
             Self::TimedOut { .. } => Reason::TimedOut,
             Self::Refused { .. } if self.is_absence() => Reason::ServiceAway,
             Self::Refused { .. } => Reason::Refused,

@@ -64,6 +64,12 @@ impl Entry {
         }
     }
 
+    /// The same name, declared otherwise: nothing is known of that object. Its readings are counted on, so that one of
+    /// before is never taken for one of now.
+    pub(super) fn replaced(&self, spec: Arc<ObjectSpec>) -> Self {
+        Self { round: self.round, ..Self::new(spec) }
+    }
+
     /// It shall be read; the number of the reading that will have seen all up to now, and whether it is to be begun.
     pub(super) fn want(&mut self) -> (u64, bool) {
         if self.reading {
