@@ -1,12 +1,12 @@
 //! Drift: told always, put back by policy, and given up on before it becomes a fight. Also what a job could not do
 //! and can be done now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Core, JobKind, Notice};
 use crate::{
     model::{DriftPolicy, Kind, Name, OP_DBUS_UID, Reason, ResourceId, Status},
-    plan::{Assessment, backends, object_away, ports_against_prune},
+    plan::{Assessment, assess, backends, object_away, ports_against_prune},
     reconcile::Caller,
 };
 
@@ -130,7 +130,7 @@ impl Core {
 
     /// While a job writes or waits, its end is the next occasion.
     fn may_take_up(&self) -> bool {
-        self.writer.is_none() && self.queue.is_empty() && self.start_job_at.is_none() && !self.shutting_down
+        self.writer.is_none() && self.queue.is_empty() && !self.start_job && !self.shutting_down
     }
 
     fn is_ready(&self, id: &ResourceId) -> bool {
@@ -204,6 +204,30 @@ impl Core {
         }
         track.corrections.push_back(now);
         true
+    }
+
+    /// Frees what failed only for want of what holds by now. (What comes to hold later frees it then: this is for what
+    /// came to hold while the job ran, or while its backend was away.)
+    pub(super) fn release_held_up(&mut self) {
+        let mut known: BTreeMap<&ResourceId, bool> = BTreeMap::new();
+        let mut freed = Vec::new();
+        for held in &self.held_up {
+            let earlier = self.wanted.dependencies.get(held).into_iter().flatten();
+            if earlier.fold(true, |all, id| *known.entry(id).or_insert_with(|| self.holds(id)) && all) {
+                freed.push(held.clone());
+            }
+        }
+        for held in freed {
+            self.release(&held);
+        }
+    }
+
+    /// Whether others may build on that resource: it is known to be as it should be, and nothing about it failed.
+    fn holds(&self, id: &ResourceId) -> bool {
+        let failed = self.tracks.get(id).is_some_and(|track| track.failure.is_some());
+        let declared = self.wanted.desired.common(id).is_some();
+        let assessment = || assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
+        !declared || (!failed && self.is_ready(id) && assessment().in_sync())
     }
 
     /// Something that waited in vain may try again.

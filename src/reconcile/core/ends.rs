@@ -47,6 +47,7 @@ impl Core {
                 self.wanted.unpruned = if current { self.prune_again(&run) } else { None };
                 self.wanted.held_bridges = if current { held_bridges(&run) } else { BTreeSet::new() };
             }
+            self.release_held_up();
             let unpruned = self.wanted.unpruned.is_some() || !self.wanted.held_bridges.is_empty();
             let owed = unpruned || self.owes();
             // The job that brings about the last of what was owed completes the generation as well.
@@ -110,7 +111,12 @@ impl Core {
             let paused = self.tracks.get(id).is_some_and(|track| track.paused);
             let failure = self.tracks.get(id).and_then(|track| track.failure.clone());
             let stood = self.view.resources.get(id).map(Arc::as_ref);
-            if !(known && (holds_by(&assessment, stood) || assessment.is_by_rights()) || paused) {
+            let holds = known && holds_by(&assessment, stood);
+            if let Some(track) = self.tracks.get_mut(id).filter(|_| holds) {
+                // It came to hold while the job ran that could not attempt it.
+                track.kept_back = None;
+            }
+            if !(holds || known && assessment.is_by_rights() || paused) {
                 let why = failure
                     .map(|(_, reason, message, _)| (reason, message))
                     .or(assessment.blocked)

@@ -37,7 +37,7 @@ impl Core {
         let scope = target.map(|id| BTreeSet::from([id]));
         self.forgive(scope.as_ref());
         if scope.is_none() {
-            self.start_job_at = None;
+            self.start_job = false;
         }
         Ok(self.enqueue(JobKind::Reconcile, scope, caller))
     }
@@ -135,13 +135,22 @@ impl Core {
 
     /// At op-dbus's own start: once the backends have answered, or have had their time.
     pub(super) fn start_first_job(&mut self) {
-        let Some(at) = self.start_job_at else { return };
-        let answered = self.backings.values().all(|backing| backing.answered);
-        if answered || at <= self.now.boot_usec {
-            self.start_job_at = None;
+        if self.start_job && self.backends_had_their_time() {
+            self.start_job = false;
             self.forgive(None);
             self.enqueue(JobKind::Reconcile, None, Caller { uid: OP_DBUS_UID, ..Caller::default() });
         }
+    }
+
+    /// Whether all backends have said that they are there, or that they are not. Before they have, a job would find them
+    /// all away; those that say nothing are waited for so long.
+    fn backends_had_their_time(&mut self) -> bool {
+        if self.backings.values().all(|backing| backing.answered) {
+            self.answers_by = None;
+            return true;
+        }
+        let now = self.now.boot_usec;
+        *self.answers_by.get_or_insert(now + self.settings.start_grace) <= now
     }
 
     /// Moves every job as far as it can go.
@@ -154,6 +163,7 @@ impl Core {
             }
             if self.writer.is_none()
                 && let Some(at) = self.queue.iter().position(|job| self.runs.get(job).is_some_and(Run::is_towards))
+                && self.backends_had_their_time()
                 && let Some(job) = self.queue.remove(at)
             {
                 self.writer = Some(job);

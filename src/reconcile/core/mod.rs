@@ -246,8 +246,10 @@ pub struct Core {
     jobs_end: JobId,
     /// More numbers were asked for and have not come.
     numbers_asked: bool,
-    /// When the first job shall start although not all backends have answered.
-    start_job_at: Option<u64>,
+    /// The generation of before op-dbus's start is to be taken up, once the backends have had their time.
+    start_job: bool,
+    /// Until when backends that have not answered since op-dbus's start hold jobs up; `None` = no job has wanted to begin.
+    answers_by: Option<u64>,
     shutting_down: bool,
     /// When op-dbus, told to end, waits no longer.
     end_at: Option<u64>,
@@ -304,7 +306,8 @@ impl Core {
             next_job: 1,
             jobs_end: JobId::MAX,
             numbers_asked: false,
-            start_job_at: None,
+            start_job: false,
+            answers_by: None,
             shutting_down: false,
             end_at: None,
             effects: Vec::new(),
@@ -337,7 +340,7 @@ impl Core {
                 track.observed_generation = self.wanted.generation;
             }
         } else {
-            self.start_job_at = Some(now.boot_usec + self.settings.start_grace);
+            self.start_job = true;
         }
     }
 
@@ -351,7 +354,7 @@ impl Core {
         } else {
             self.adopt(new);
         }
-        self.start_job_at = None;
+        self.start_job = false;
         self.supersede();
         self.enqueue(JobKind::Apply, None, caller)
     }
@@ -466,7 +469,8 @@ impl Core {
         let away = self.backings.values().filter(|backing| !backing.unknown).filter_map(|backing| backing.away_since);
         let away = away.map(|since| since + self.settings.away_grace).min();
         let old = self.finished.front().map(|(at, _)| at + self.settings.job_age);
-        [away, self.next_due(), self.start_job_at, self.end_at, old].into_iter().flatten().min()
+        let answers = self.answers_by.filter(|at| *at > self.now.boot_usec);
+        [away, self.next_due(), answers, self.end_at, old].into_iter().flatten().min()
     }
 }
 

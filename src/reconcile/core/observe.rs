@@ -94,6 +94,7 @@ impl Core {
             if std::mem::take(&mut backing.unknown) {
                 self.mark_plugin_dirty(plugin);
             }
+            self.release_held_up();
         } else if !backing.unknown {
             backing.away_since.get_or_insert(now);
         }

@@ -118,10 +118,11 @@ fn nothing_is_awaited_that_cannot_be_taken_up() {
         Settings::default(),
         sim.core.inventory.clone(),
         Join::new(Patterns::default()),
-        &["systemd", "ovsdb", "lxc"],
+        &["systemd", "ovsdb", "lxc", "packagekit"],
     );
-    sim.connect("systemd");
-    sim.connect("ovsdb");
+    for plugin in ["systemd", "ovsdb", "packagekit"] {
+        sim.connect(plugin);
+    }
     sim.converge(&one_unit(DriftPolicy::Enforce));
     sim.world.add_unit("a.service", "enabled", "inactive");
     sim.converge(&one_unit(DriftPolicy::Enforce));

@@ -177,6 +177,58 @@ fn a_restart_that_finds_no_backend_waits_for_it() {
     assert_eq!(sim.job(1).caller_uid, OP_DBUS_UID);
 }
 
+/// The state file may be read before the backends have answered.
+#[test]
+fn a_document_that_is_set_at_the_start_waits_for_the_backends() {
+    let plugins = ["systemd", "ovsdb", "packagekit"];
+    for (answer, took) in [(true, JobResult::Done), (false, JobResult::Failed)] {
+        let mut sim = Sim::new(world_of_one_unit());
+        let inventory = sim.core.inventory.clone();
+        sim.core = Core::new(Settings::default(), inventory, Join::new(Patterns::default()), &plugins);
+        let job = sim.set(&one_unit(DriftPolicy::Report));
+        sim.pump();
+        assert_eq!(sim.job(job).state, JobState::Queued);
+        sim.connect("ovsdb");
+        sim.pass(4 * SECOND);
+        assert_eq!(sim.job(job).state, JobState::Queued);
+        if answer {
+            sim.connect("systemd");
+            sim.connect("packagekit");
+        }
+        sim.pass(2 * SECOND);
+        assert_eq!(sim.result(job), took, "they are not waited for for ever");
+        assert_eq!(sim.view.state.jobs_total, 1);
+    }
+}
+
+/// What something waits for may come to hold while the job runs that could not do both: nothing tells of it later.
+#[test]
+fn what_failed_for_want_of_what_holds_by_the_end_of_the_job_is_taken_up() {
+    let mut world = world_of_one_unit();
+    world.add_bridge("br0");
+    let mut sim = Sim::new(world);
+    sim.backend("ovsdb", BackendStatus::Unavailable);
+    sim.pass(3 * SECOND);
+    let port = PortSpec { bridge: "br0".into(), kind: Some("internal".to_owned()), ..PortSpec::default() };
+    let mut doc = one_unit(DriftPolicy::Report);
+    doc.bridges.insert("br0".into(), BridgeSpec::default());
+    doc.ports.insert("p0".into(), port);
+    sim.hold = true;
+    let job = sim.set(&doc);
+    sim.pump();
+    assert_eq!(sim.job(job).steps.len(), 3);
+    sim.connect("ovsdb");
+    sim.pump();
+    assert_eq!(sim.resource(&ResourceId::bridge("br0")).status, Status::InSync);
+    sim.release();
+    assert_eq!(sim.result(job), JobResult::Partial);
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&ResourceId::port("p0")).status, Status::InSync);
+    assert_eq!(sim.view.state.jobs_total, 2);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| *complete));
+    sim.check();
+}
+
 #[test]
 fn prune_removes_what_bears_the_mark_and_is_not_named_any_more() {
     let mut world = World::new(MACHINE);
