@@ -116,6 +116,33 @@ fn the_package_is_of_this_version_and_builds_from_this_checkout() {
     assert!(replaced.iter().all(|text| unit.contains(text)), "{unit}");
 }
 
+/// The flake offers what default.nix has, for each kind of machine, and the module.
+#[test]
+fn the_flake_offers_what_default_nix_has() {
+    let Some(lab) = Lab::enter() else { return };
+    let expression = format!(
+        r#"
+        let
+          lib = import {CHECKOUT}/tests/nix/lib.nix;
+          pkgs = import {CHECKOUT}/tests/nix/pkgs.nix {{ inherit lib; package = "the package"; }};
+          legacyPackages =
+            lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: pkgs // {{ testers.runNixOSTest = test: test.name; }});
+          flake = import {CHECKOUT}/flake.nix;
+          outputs = flake.outputs {{ self = flake; nixpkgs = {{ inherit lib legacyPackages; }}; }};
+        in
+        {{ inherit (outputs) packages checks; module = builtins.pathExists outputs.nixosModules.default; }}"#
+    );
+    let outputs = lab.run(&["nix-instantiate", "--eval", "--strict", "--json", "--expr", &expression]);
+    let outputs: Value = serde_json::from_str(&outputs).unwrap();
+    assert_eq!(outputs["module"], true);
+    for system in ["x86_64-linux", "aarch64-linux"] {
+        let packages = &outputs["packages"][system];
+        assert_eq!((&packages["default"], &packages["op-dbus"]), (&json!("the package"), &json!("the package")));
+        assert!(packages["gateway-template"].as_str().unwrap().ends_with("-tarball"), "{packages}");
+        assert_eq!(outputs["checks"][system], json!({ "op-dbus": "the package", "tests": "op-dbus" }));
+    }
+}
+
 /// The guide's `stateConfig`, as the guide shows it, is the guide's document.
 #[test]
 fn the_guides_state_config_is_its_document() {
