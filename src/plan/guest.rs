@@ -21,6 +21,16 @@ pub(super) const GIB: u64 = 1 << 30;
 /// Fields that a running container takes only at its next start.
 const COLD: [&str; 5] = ["features.", "nameserver", "searchdomain", "mounts.", "startup."];
 
+/// A declared container, and what it is held against.
+#[derive(Clone, Copy)]
+pub(super) struct Declared<'a> {
+    pub(super) doc: &'a Desired,
+    pub(super) id: &'a Name,
+    pub(super) spec: &'a ContainerSpec,
+    pub(super) observed: &'a Observed,
+    pub(super) inventory: &'a Inventory,
+}
+
 /// Holds a declared container of Proxmox VE's against what that says.
 pub(super) fn assess_guest(
     doc: &Desired,
@@ -29,6 +39,7 @@ pub(super) fn assess_guest(
     observed: &Observed,
     inventory: &Inventory,
 ) -> Assessment {
+    let declared = Declared { doc, id, spec, observed, inventory };
     let mut out = Assessment::default();
     let facts = observed.guests.get(id);
     out.present = facts.is_some_and(|facts| !facts.is_machine);
@@ -40,15 +51,15 @@ pub(super) fn assess_guest(
             out.warnings.push("destroys it with its volumes: that cannot be undone".to_owned());
             block_removal(&mut out, id, facts);
         }
-        (Ensure::Present, None) => assess_missing(&mut out, doc, id, spec, observed, inventory),
+        (Ensure::Present, None) => assess_missing(&mut out, declared),
         (Ensure::Present, Some(facts)) if facts.is_machine => {
             out.differences.push(Difference::new("ensure", "present", "absent"));
             out.block(Reason::IdTaken, format!("{id} is the number of a virtual machine: give the container another"));
         }
         (Ensure::Present, Some(facts)) if is_half_made(spec, facts) => {
-            assess_missing(&mut out, doc, id, spec, observed, inventory);
+            assess_missing(&mut out, declared);
         }
-        (Ensure::Present, Some(facts)) => assess_present(&mut out, doc, id, spec, facts, observed, inventory),
+        (Ensure::Present, Some(facts)) => assess_present(&mut out, declared, facts),
     }
     if let Some(facts) = facts.filter(|facts| !facts.is_machine) {
         block_away(&mut out, facts);
@@ -90,14 +101,8 @@ fn block_locked(out: &mut Assessment, id: &Name, facts: &GuestFacts) {
 }
 
 /// A container that is not there: all that it shall be, and what stands in the way of making it.
-fn assess_missing(
-    out: &mut Assessment,
-    doc: &Desired,
-    id: &Name,
-    spec: &ContainerSpec,
-    observed: &Observed,
-    inventory: &Inventory,
-) {
+fn assess_missing(out: &mut Assessment, declared: Declared<'_>) {
+    let Declared { doc, id, spec, observed, inventory } = declared;
     out.differences.push(Difference::new("ensure", "present", "absent"));
     let nothing = GuestFacts::default();
     // Against nothing at all, each field that is said differs; what happens to be as a default is said, too.
@@ -266,15 +271,8 @@ fn block_token(out: &mut Assessment, spec: &ContainerSpec) {
 }
 
 /// A container that is there: what differs, and what of that cannot be brought about.
-fn assess_present(
-    out: &mut Assessment,
-    doc: &Desired,
-    id: &Name,
-    spec: &ContainerSpec,
-    facts: &GuestFacts,
-    observed: &Observed,
-    inventory: &Inventory,
-) {
+fn assess_present(out: &mut Assessment, declared: Declared<'_>, facts: &GuestFacts) {
+    let Declared { doc, id, spec, observed, .. } = declared;
     if let Some(settings) = &facts.settings {
         out.differences = guest_differences(id, spec, facts, settings);
     }
@@ -285,7 +283,7 @@ fn assess_present(
         out.differences.push(Difference::new("template", true, false));
         out.warnings.push("a template cannot be turned back into a container".to_owned());
     }
-    moving::assess_node(out, doc, id, spec, facts, observed, inventory);
+    moving::assess_node(out, declared, facts);
     if spec.node.is_none() && facts.is_remote && !out.differences.is_empty() {
         out.block(
             Reason::NotSupported,

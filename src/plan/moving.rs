@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Desired, Hand, Inventory, Relocation,
+    Hand, Relocation,
     assess::{Assessment, Why, block_without_bridge},
-    guest::{GIB, block_offline, bridges, need},
+    guest::{Declared, GIB, block_offline, bridges, need},
 };
 use crate::{
     desired::ContainerSpec,
-    model::{
-        ClusterFacts, Difference, GuestFacts, MOVING, Name, NodeFacts, Observed, Reason, ResourceId, StorageFacts,
-    },
+    model::{ClusterFacts, Difference, GuestFacts, MOVING, Name, NodeFacts, Reason, ResourceId, StorageFacts},
 };
 
 /// Why a move waits, for people.
@@ -50,15 +48,8 @@ pub(super) fn relocation(spec: &ContainerSpec, facts: &GuestFacts, cluster: &Clu
 }
 
 /// Holds the node it is on against the one that its entry names, and says what stands in the way.
-pub(super) fn assess_node(
-    out: &mut Assessment,
-    doc: &Desired,
-    id: &Name,
-    spec: &ContainerSpec,
-    facts: &GuestFacts,
-    observed: &Observed,
-    inventory: &Inventory,
-) {
+pub(super) fn assess_node(out: &mut Assessment, declared: Declared<'_>, facts: &GuestFacts) {
+    let Declared { id, spec, observed, .. } = declared;
     let Some(node) = target(spec, facts) else { return };
     let cluster = &observed.cluster;
     out.differences.push(Difference::new("node", node, facts.node.as_str()));
@@ -78,7 +69,7 @@ pub(super) fn assess_node(
             }
             Err((reason, text)) => out.block(reason, text),
         }
-        block_bridges(out, doc, needed_bridges(id, spec, facts), node, there, observed, inventory);
+        block_bridges(out, declared, needed_bridges(id, spec, facts), node, there);
     }
     if runs_on(spec, facts) && !waits(spec, facts) {
         out.warnings
@@ -183,15 +174,8 @@ fn needed_bridges(id: &Name, spec: &ContainerSpec, facts: &GuestFacts) -> BTreeS
     needed
 }
 
-fn block_bridges(
-    out: &mut Assessment,
-    doc: &Desired,
-    needed: BTreeSet<Name>,
-    node: &str,
-    there: &NodeFacts,
-    observed: &Observed,
-    inventory: &Inventory,
-) {
+fn block_bridges(out: &mut Assessment, declared: Declared<'_>, needed: BTreeSet<Name>, node: &str, there: &NodeFacts) {
+    let Declared { doc, observed, inventory, .. } = declared;
     let is_local = matches!(&inventory.hand, Hand::Proxmox { node: local } if local == node);
     for bridge in needed {
         match &there.bridges {

@@ -212,8 +212,8 @@ impl Core {
         let mut known: BTreeMap<&ResourceId, bool> = BTreeMap::new();
         let mut freed = Vec::new();
         for held in &self.held_up {
-            let earlier = self.wanted.dependencies.get(held).into_iter().flatten();
-            if earlier.fold(true, |all, id| *known.entry(id).or_insert_with(|| self.holds(id)) && all) {
+            let mut earlier = self.wanted.dependencies.get(held).into_iter().flatten();
+            if earlier.all(|id| *known.entry(id).or_insert_with(|| self.holds(id))) {
                 freed.push(held.clone());
             }
         }
