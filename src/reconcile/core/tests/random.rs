@@ -31,6 +31,30 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// What happens to one whose backends are slow, or away.
+#[derive(Debug, Clone)]
+enum Slow {
+    Set(usize),
+    Away(&'static str, BackendStatus),
+    Back(&'static str),
+    Hold,
+    Release,
+    Pass(u64),
+}
+
+fn slow_event() -> impl Strategy<Value = Slow> {
+    let plugin = || prop_oneof![Just("systemd"), Just("ovsdb")];
+    let status = prop_oneof![Just(BackendStatus::Connecting), Just(BackendStatus::Unavailable)];
+    prop_oneof![
+        1 => (0..2usize).prop_map(Slow::Set),
+        2 => (plugin(), status).prop_map(|(plugin, status)| Slow::Away(plugin, status)),
+        2 => plugin().prop_map(Slow::Back),
+        2 => Just(Slow::Hold),
+        2 => Just(Slow::Release),
+        2 => (0..5 * SECOND).prop_map(Slow::Pass),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -100,5 +124,41 @@ proptest! {
         });
         prop_assert!(ended.values().all(|times| *times == 1), "a job finished twice");
         prop_assert_eq!(u64::try_from(ended.len()).unwrap(), sim.view.state.jobs_total);
+    }
+
+    /// Whenever backends come and go, and however long steps take: in the end nothing is held up by what holds, although
+    /// nobody asks for it anew.
+    #[test]
+    fn nothing_stays_held_up_by_what_holds(
+        docs in proptest::collection::vec(plans::document(), 2),
+        world in plans::world(),
+        events in proptest::collection::vec(slow_event(), 1..15),
+    ) {
+        let mut sim = Sim::new(world);
+        sim.set(&docs[0]);
+        for event in events {
+            match event {
+                Slow::Set(doc) => drop(sim.set(&docs[doc])),
+                Slow::Away(plugin, status) => sim.backend(plugin, status),
+                Slow::Back(plugin) => sim.connect(plugin),
+                Slow::Hold => sim.hold = true,
+                Slow::Release => sim.release(),
+                Slow::Pass(usec) => sim.pass(usec),
+            }
+            sim.pump();
+            sim.check();
+        }
+        sim.release();
+        sim.connect("systemd");
+        sim.connect("ovsdb");
+        sim.pump();
+        sim.pass(120 * SECOND);
+        prop_assert!(sim.core.is_idle());
+        let held_up = sim.view.resources.iter().filter(|(_, facts)| facts.reason == Reason::DependencyFailed);
+        for (id, facts) in held_up {
+            let earlier: Vec<_> = sim.core.wanted.dependencies.get(id).into_iter().flatten().collect();
+            let holds = |id: &&ResourceId| sim.view.resources.get(*id).is_none_or(|facts| facts.in_sync);
+            prop_assert!(!earlier.iter().all(holds), "{} waits for {:?}: {:?}", id, earlier, facts);
+        }
     }
 }
