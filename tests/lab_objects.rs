@@ -439,7 +439,8 @@ mod misbehaving {
             let newer = send(&newer);
             service.answer();
             assert_eq!(lab.wait(older.as_str().unwrap()), "superseded");
-            assert_eq!(lab.wait(newer.as_str().unwrap()), "done");
+            // The clock may have been right before.
+            assert!(["done", "unchanged"].contains(&lab.wait(newer.as_str().unwrap()).as_str()));
             service.set("Text", value("a"));
         }
     }
