@@ -96,8 +96,8 @@ impl Evaluator {
             "maxItems" => value.as_array().is_none_or(|items| items.len() <= limit()),
             "minProperties" => value.as_object().is_none_or(|fields| fields.len() >= limit()),
             "uniqueItems" => value.as_array().is_none_or(|items| {
-                let distinct: BTreeSet<String> = items.iter().map(ToString::to_string).collect();
-                distinct.len() == items.len()
+                let mut pairs = items.iter().enumerate();
+                pairs.all(|(index, item)| !items.iter().skip(index + 1).any(|other| same(item, other)))
             }),
             "required" => {
                 value.as_object().is_none_or(|fields| list().all(|name| fields.contains_key(name.as_str().unwrap())))
@@ -125,9 +125,22 @@ impl Evaluator {
     }
 }
 
-/// JSON Schema's equality: numbers by value.
+/// JSON Schema's equality (draft 2020-12, core, 4.2.2): numbers by value, `1` and `1.0` are one. A whole number that a
+/// double cannot hold is itself alone.
 fn same(one: &Value, other: &Value) -> bool {
-    one == other || one.is_number() && one.as_f64() == other.as_f64()
+    match (one, other) {
+        (Value::Array(items), Value::Array(others)) => {
+            items.len() == others.len() && items.iter().zip(others).all(|(item, other)| same(item, other))
+        }
+        (Value::Object(fields), Value::Object(others)) => {
+            let has = |(name, value)| others.get(name).is_some_and(|other| same(value, other));
+            fields.len() == others.len() && fields.iter().all(has)
+        }
+        (Value::Number(number), Value::Number(other)) => {
+            number == other || (number.is_f64() || other.is_f64()) && number.as_f64() == other.as_f64()
+        }
+        _ => one == other,
+    }
 }
 
 fn has_type(name: &str, value: &Value) -> bool {
@@ -411,6 +424,7 @@ fn each_field_alone() {
         json!(["nul\0"]),
         json!(["a", "a"]),
         json!([1, 1]),
+        json!([1, 1.0]),
         json!({"a": 1}),
         json!({"a": "nul\0"}),
         json!({"nul\0": "a"}),
