@@ -135,7 +135,7 @@ impl Store {
         if !self.file_recorded
             && let Err(error) = self.record_file()
         {
-            // The generation itself tells it at the next start, and the next generation tries again.
+            // The generation itself tells it at the next start, and is kept until the next one has noted it.
             tracing::warn!("the state file's last content is not noted: {error}");
         }
         self.prune();
@@ -297,8 +297,12 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the oldest generations beyond the number kept. What cannot be removed stays until the next time.
+    /// Removes the oldest generations beyond the number kept. What cannot be removed stays until the next time; so do all
+    /// while one of them may be the only one that tells what the state file last held.
     fn prune(&mut self) {
+        if !self.file_recorded {
+            return;
+        }
         let folder = self.generations();
         while self.metas.len() > self.keep {
             let Some((&oldest, _)) = self.metas.first_key_value() else { return };

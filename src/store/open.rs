@@ -186,6 +186,9 @@ impl Store {
                 None
             }
         };
+        // It may have been given its name just before a crash. Until that name is on the disk for sure, the generation
+        // that tells the same is needed.
+        self.file_recorded = noted.is_none() || self.fs.sync_dir(&self.dir).is_ok();
         let as_of = noted.as_ref().map_or(0, |noted| noted.as_of);
         self.file = noted.map(|noted| noted.content);
         // A generation that came from the file after that note: a crash came between the two.

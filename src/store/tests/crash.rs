@@ -298,6 +298,19 @@ fn what_made_the_folders_may_have_failed() {
     }
 }
 
+/// What the state file last held is told by its generation until it is noted for sure; the generation is then pruned.
+#[test]
+fn what_the_state_file_held_outlives_its_generation() {
+    let add = |text: &str, source| Op::Add { text: text.to_owned(), source };
+    let mut script = vec![Op::File { text: "old".to_owned(), refused: false }, add("new", Source::File), Op::Reopen];
+    script.extend(["one", "two", "three", "four"].map(|text| add(text, Source::Bus)));
+    for at in 0..operations(&script) {
+        for seed in 1..8 {
+            Run::torture(&script, Fault::FailOnce(at), Some(seed << 7));
+        }
+    }
+}
+
 #[test]
 fn a_disk_that_fills_up_at_any_operation() {
     let script = everything();
