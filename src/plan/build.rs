@@ -184,7 +184,7 @@ impl Builder<'_> {
 
     fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
         let mut before = self.before(id, dependencies);
-        before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment));
+        before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment, dependencies));
         let ends = self.steps_of(id, assessment, &before);
         self.ends.insert(id.clone(), ends);
     }
@@ -196,10 +196,11 @@ impl Builder<'_> {
             return before.clone();
         }
         if assessment.blocked.is_none() {
-            assessment.blocked = before
-                .failed
-                .as_ref()
-                .map(|on| (Reason::DependencyFailed, format!("waits for {on}, which cannot come to hold")));
+            assessment.blocked = before.failed.as_ref().map(|on| {
+                // What is part of this job was dealt with before.
+                let why = if self.ends.contains_key(on) { "cannot come to hold" } else { "is not part of this job" };
+                (Reason::DependencyFailed, format!("waits for {on}, which {why}"))
+            });
         }
         if let Some(why) = assessment.blocked {
             let step = self.push(

@@ -32,7 +32,7 @@ pub use desired::Desired;
 pub use export::export;
 pub use graph::{Dependencies, dependencies, dependents, waits_for};
 pub use object::{ObjectCall, ObjectOp, has_values, object_away, object_work};
-pub use packages::{is_vital_package, package_differs};
+pub use packages::{awaited_packages, is_vital_package, package_differs};
 pub use protected::{PROTECTED_CALLS, PROTECTED_STEMS, PROTECTED_UNITS, is_protected, matches_call};
 pub use step::{
     Action, BridgeOp, ContainerOp, Hand, Inventory, OWNER_KEY, PackageChange, PackageOp, Plan, PortOp, Relocation,

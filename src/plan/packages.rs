@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Action, Assessment, Desired, PackageChange, PackageOp, graph::Dependencies};
+use super::{Action, Assessment, Desired, Inventory, PackageChange, PackageOp, graph::Dependencies};
 use crate::{
     desired::{ActiveState, PackageEnsure, PackageSpec, UnitSpec, version_matches},
     model::{Difference, Kind, Name, Observed, Offer, Outlook, PackageFacts, Reason, ResourceId, Value},
@@ -203,6 +203,20 @@ pub(super) fn package_action(doc: &Desired, name: &Name, spec: &PackageSpec, obs
         (_, true, false) => PackageOp::Update(change),
     };
     Action::Package(name.clone(), op)
+}
+
+/// The packages that a unit waits for, whether its entry names them or not: it is not there, and they may bring it.
+#[must_use]
+pub fn awaited_packages(
+    doc: &Desired,
+    id: &ResourceId,
+    assessment: &Assessment,
+    observed: &Observed,
+    inventory: &Inventory,
+) -> BTreeSet<Name> {
+    let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
+    let spec = doc.units.get(&id.name).filter(|_| missing && inventory.proxmox_unit(&id.name).is_none());
+    spec.map(|spec| bringers_of_unit(doc, spec, observed)).unwrap_or_default()
 }
 
 /// The packages of the document that may bring the file of a unit that is not there: those that it comes after, or any

@@ -31,6 +31,10 @@ impl Outcome {
     fn failed(reason: Reason, retry: bool) -> Self {
         Self { state: StepState::Failed, reason, retry, wrote: false }
     }
+
+    fn blocked(reason: Reason) -> Self {
+        Self { state: StepState::Blocked, reason, retry: false, wrote: false }
+    }
 }
 
 /// The world.
@@ -50,6 +54,8 @@ pub(crate) struct World {
     pub(crate) brings: BTreeMap<Name, Name>,
     /// Everything refuses with a passing fault.
     pub(crate) away: bool,
+    /// No repository answers: nothing can be installed.
+    pub(crate) offline: bool,
     /// ovs-vswitchd hangs: what is written to its database is not seen to be applied.
     pub(crate) hung_switch: bool,
     /// What it has not applied.
@@ -124,6 +130,9 @@ impl World {
     }
 
     fn package(&mut self, name: &Name, op: &PackageOp) -> Outcome {
+        if self.offline && op.change().spec.ensure != Some(PackageEnsure::Removed) {
+            return Outcome::failed(Reason::DownloadFailed, true);
+        }
         let Some(package) = self.packages.get_mut(name) else { return Outcome::failed(Reason::PackageNotFound, false) };
         if op.change().spec.ensure == Some(PackageEnsure::Removed) {
             package.installed.clear();
@@ -212,7 +221,7 @@ impl World {
             // systemd masks also what is not there.
             self.add_unit(name, "masked", "inactive");
         }
-        let Some(unit) = self.units.get_mut(name) else { return Outcome::failed(Reason::UnitNotFound, false) };
+        let Some(unit) = self.units.get_mut(name) else { return Outcome::blocked(Reason::UnitNotFound) };
         match op {
             UnitOp::Stop => unit.active_state = "inactive".to_owned(),
             UnitOp::Start | UnitOp::Restart => {

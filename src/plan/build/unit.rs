@@ -6,17 +6,24 @@ use super::{Assessment, Builder, Dependencies, Subject};
 use crate::{
     desired::{ActiveState, UnitSpec},
     model::{Kind, Name, ResourceId},
-    plan::{Action, Step, StepId, UnitOp, packages::bringers_of_unit},
+    plan::{Action, Step, StepId, UnitOp, awaited_packages},
 };
 
 impl Builder<'_> {
-    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves.
-    pub(super) fn held_bringer(&self, id: &ResourceId, assessment: &Assessment) -> Option<ResourceId> {
-        let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
-        let spec = self.doc.units.get(&id.name).filter(|_| missing)?;
-        let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
-        let held = |package: &ResourceId| self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
-        let (held, free): (Vec<_>, Vec<_>) = bringers.partition(held);
+    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves,
+    /// or are not part of this job.
+    pub(super) fn held_bringer(
+        &self,
+        id: &ResourceId,
+        assessment: &Assessment,
+        dependencies: &Dependencies,
+    ) -> Option<ResourceId> {
+        let bringers = awaited_packages(self.doc, id, assessment, self.observed, self.inventory);
+        let held = |package: &ResourceId| {
+            let failed = self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
+            failed || !dependencies.contains_key(package)
+        };
+        let (held, free): (Vec<_>, Vec<_>) = bringers.into_iter().map(ResourceId::package).partition(held);
         held.into_iter().next().filter(|_| free.is_empty())
     }
 
@@ -28,7 +35,7 @@ impl Builder<'_> {
         if self.inventory.proxmox_unit(&id.name).is_some() {
             return;
         }
-        if assessment.blocked.is_some() || self.held_bringer(id, assessment).is_some() {
+        if assessment.blocked.is_some() || self.held_bringer(id, assessment, dependencies).is_some() {
             return;
         }
         let unit = self.acting_name(&id.name);
@@ -40,11 +47,9 @@ impl Builder<'_> {
             let Some(ends) = self.ends.get(package).filter(|ends| ends.failed.is_none()) else { return };
             after.extend(&ends.steps);
         }
-        if !assessment.present {
-            let bringers = bringers_of_unit(self.doc, spec, self.observed).into_iter().map(ResourceId::package);
-            for ends in bringers.filter_map(|package| self.ends.get(&package)) {
-                after.extend(&ends.steps);
-            }
+        let bringers = awaited_packages(self.doc, id, assessment, self.observed, self.inventory);
+        for ends in bringers.into_iter().filter_map(|package| self.ends.get(&ResourceId::package(package))) {
+            after.extend(&ends.steps);
         }
         if part.files.is_none() {
             let owed = self.inventory.reload_owed && (spec.enabled.is_some() || spec.masked.is_some());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Core, JobKind, Notice};
 use crate::{
     model::{DriftPolicy, Kind, Name, OP_DBUS_UID, Reason, ResourceId, Status},
-    plan::{Assessment, assess, backends, object_away, ports_against_prune},
+    plan::{Assessment, assess, awaited_packages, backends, object_away, ports_against_prune},
     reconcile::Caller,
 };
 
@@ -209,17 +209,26 @@ impl Core {
     /// Frees what failed only for want of what holds by now. (What comes to hold later frees it then: this is for what
     /// came to hold while the job ran, or while its backend was away.)
     pub(super) fn release_held_up(&mut self) {
-        let mut known: BTreeMap<&ResourceId, bool> = BTreeMap::new();
-        let mut freed = Vec::new();
-        for held in &self.held_up {
-            let mut earlier = self.wanted.dependencies.get(held).into_iter().flatten();
-            if earlier.all(|id| *known.entry(id).or_insert_with(|| self.holds(id))) {
-                freed.push(held.clone());
-            }
-        }
+        let mut known = BTreeMap::new();
+        let freed: Vec<ResourceId> =
+            self.held_up.iter().filter(|held| self.may_be_tried(held, &mut known)).cloned().collect();
         for held in freed {
             self.release(&held);
         }
+    }
+
+    /// Whether nothing is left that something held up would wait for; `known` is what was found out on the way.
+    pub(super) fn may_be_tried<'c>(&'c self, held: &ResourceId, known: &mut BTreeMap<&'c ResourceId, bool>) -> bool {
+        let mut earlier = self.wanted.dependencies.get(held).into_iter().flatten();
+        let assessment = || assess(&self.wanted.desired, held, &self.view.observed, &self.inventory);
+        earlier.all(|id| *known.entry(id).or_insert_with(|| self.holds(id)))
+            && (held.kind != Kind::Unit || self.awaited_package(held, &assessment()).is_none())
+    }
+
+    /// A package for want of which that unit is not there, if any.
+    pub(super) fn awaited_package(&self, id: &ResourceId, assessment: &Assessment) -> Option<Name> {
+        let (doc, observed) = (&self.wanted.desired, &self.view.observed);
+        awaited_packages(doc, id, assessment, observed, &self.inventory).into_iter().next()
     }
 
     /// Whether others may build on that resource: it is known to be as it should be, and nothing about it failed.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Core, Effect, Notice, drift::retry_wait, run::Run, status::holds_by};
 use crate::{
     model::{JobId, JobResult, JobState, Kind, Name, Reason, ResourceId, Status, StepState, Subject},
-    plan::{Action, Step, backends, object_away},
+    plan::{Action, Assessment, Step, backends, object_away},
 };
 
 impl Core {
@@ -103,8 +103,8 @@ impl Core {
         let stopped = run.ends_as;
         let mut bad = Vec::new();
         for id in &scope {
-            self.settle_account(id, run, stopped.is_none());
             let assessment = crate::plan::assess(&self.wanted.desired, id, &self.view.observed, &self.inventory);
+            self.settle_account(id, run, stopped.is_none(), &assessment);
             let away = self.node_away(id).or_else(|| object_away(&self.view.observed, id));
             let mut standing_on = backends(&self.wanted.desired, id, &self.inventory).iter();
             let known = away.is_none() && standing_on.all(|plugin| self.view.observed.is_connected(plugin));
@@ -167,7 +167,7 @@ impl Core {
     }
 
     /// Remembers how a job left one resource.
-    fn settle_account(&mut self, id: &ResourceId, run: &Run, complete: bool) {
+    fn settle_account(&mut self, id: &ResourceId, run: &Run, complete: bool, assessment: &Assessment) {
         let generation = self.wanted.generation;
         let subject = Subject::Resource(id.clone());
         let failed = run
@@ -176,11 +176,24 @@ impl Core {
             .map(|(step, run)| {
                 let status = if run.state == StepState::Failed { Status::Failed } else { Status::Blocked };
                 // Blocked at planning for a reason that the assessment gives anew each time is not remembered as a
-                // failure. (That the caller's own unit is protected, it gives only on that caller's behalf.)
+                // failure. (That the caller's own unit is protected, it gives only on that caller's behalf.) Nor is what
+                // a step found in its way, where the assessment has come to say the same.
                 let remembered = matches!(run.reason, Reason::DependencyFailed | Reason::Protected);
-                let standing = matches!(step.action, Action::Nothing) && !remembered;
+                let planned = matches!(step.action, Action::Nothing) && !remembered;
+                let same = assessment.blocked.as_ref().is_some_and(|(reason, _)| *reason == run.reason);
+                let standing = planned || (same && !run.retry);
                 (status, run.reason, run.message.clone(), run.retry, standing)
             });
+        // It is not there because its package did not come.
+        let awaited = self.awaited_package(id, assessment);
+        let failed = failed.map(|failed| match awaited.filter(|_| failed.1 == Reason::UnitNotFound) {
+            Some(package) => {
+                let on = ResourceId::package(package);
+                let message = format!("waits for {on}, which did not come to hold");
+                (Status::Blocked, Reason::DependencyFailed, message, failed.3, false)
+            }
+            None => failed,
+        });
         self.due.remove(id);
         self.held_up.remove(id);
         let Some(track) = self.tracks.get_mut(id) else { return };

@@ -1,6 +1,6 @@
 //! How each resource stands, and the whole.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Core, Failure};
 use crate::{
@@ -70,6 +70,10 @@ impl Core {
             self.achieved(id);
             (Status::InSync, Reason::None, String::new())
         } else {
+            if id.kind == Kind::Unit && self.held_up.contains(id) && self.may_be_tried(id, &mut BTreeMap::new()) {
+                // The package has come that it waited for, and nothing else tells.
+                self.release(id);
+            }
             self.out_of_sync(id, &assessment, old)
         };
         ResourceFacts {
@@ -163,17 +167,22 @@ impl Core {
 
     fn achieved(&mut self, id: &ResourceId) {
         let track = self.tracks.entry(id.clone()).or_default();
-        if !track.achieved || track.failure.is_some() {
+        if !track.achieved || track.failure.is_some() || track.kept_back.is_some() {
             // What failed for want of it has another chance.
             let waits = |held: &&ResourceId| waits_for(&self.wanted.dependencies, held, id);
             let freed: Vec<ResourceId> = self.held_up.iter().filter(waits).cloned().collect();
             for held in freed {
                 self.release(&held);
             }
+            if id.kind == Kind::Package {
+                // A unit may have waited for it that does not name it.
+                self.dirty.extend(self.held_up.iter().filter(|held| held.kind == Kind::Unit).cloned());
+            }
         }
         let track = self.tracks.entry(id.clone()).or_default();
         track.achieved = true;
         track.failure = None;
+        track.kept_back = None;
         track.retries = 0;
         track.told.clear();
         track.replugged = false;

@@ -3,10 +3,12 @@
 
 use super::*;
 use crate::{
-    desired::{ActiveState, BridgeSpec, ContainerSpec, Ensure, PortSpec, UnitSpec, Want},
+    desired::{
+        ActiveState, BridgeSpec, Common, ContainerSpec, Ensure, PackageEnsure, PackageSpec, PortSpec, UnitSpec, Want,
+    },
     model::{
-        Backend, BackendStatus, Change, DriftPolicy, JobFacts, JobResult, JobState, Name, OP_DBUS_UID, Reason,
-        ResourceFacts, StepState, SwitchFacts,
+        Backend, BackendStatus, Change, DriftPolicy, JobFacts, JobResult, JobState, Name, OP_DBUS_UID, PackageFacts,
+        Reason, ResourceFacts, StepState, SwitchFacts,
     },
     plan::{OWNER_KEY, plan, tests as plans},
     plugins::{PluginEvent, lxc::Patterns, simulated::World},

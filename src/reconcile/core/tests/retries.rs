@@ -229,6 +229,133 @@ fn what_failed_for_want_of_what_holds_by_the_end_of_the_job_is_taken_up() {
     sim.check();
 }
 
+/// What is held up by what is held up: the one between needs no work of its own, whose end would tell.
+#[test]
+fn what_waits_for_what_waited_is_taken_up_with_it() {
+    let mut world = world_of_one_unit();
+    world.add_unit("b.service", "enabled", "active");
+    world.add_bridge("br0");
+    let mut sim = Sim::new(world);
+    let after = |id: &ResourceId| Common { after: [id.clone()].into(), ..Common::default() };
+    let mut doc = Document { units: [("a.service".into(), UnitSpec::default())].into(), ..Document::default() };
+    doc.units.insert("b.service".into(), UnitSpec { common: after(&unit_a()), ..active() });
+    doc.bridges.insert("br0".into(), BridgeSpec::default());
+    let common = after(&ResourceId::unit("b.service"));
+    let port = PortSpec { bridge: "br0".into(), kind: Some("internal".to_owned()), common, ..PortSpec::default() };
+    doc.ports.insert("p0".into(), port);
+    assert_eq!(sim.converge(&Document { ports: BTreeMap::new(), ..doc.clone() }), JobResult::Unchanged);
+    sim.backend("systemd", BackendStatus::Unavailable);
+    sim.pass(3 * SECOND);
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    assert_eq!(sim.resource(&ResourceId::port("p0")).reason, Reason::DependencyFailed);
+    sim.connect("systemd");
+    sim.pump();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&ResourceId::port("p0")).status, Status::InSync);
+    assert!(sim.finished.last().is_some_and(|(.., complete)| *complete));
+    sim.check();
+}
+
+/// A unit that names no package comes with any of them; here with `pk0`.
+fn unit_of_a_package() -> (Sim, Document) {
+    let mut world = World::new(MACHINE);
+    world.add_package("pk0", "");
+    world.brings.insert("pk0".into(), "a.service".into());
+    let spec = PackageSpec { ensure: Some(PackageEnsure::Installed), ..PackageSpec::default() };
+    let doc = Document { packages: [("pk0".into(), spec)].into(), ..one_unit(DriftPolicy::Report) };
+    (Sim::new(world), doc)
+}
+
+#[test]
+fn a_unit_whose_package_could_not_be_had_is_taken_up_when_it_is() {
+    let (mut sim, doc) = unit_of_a_package();
+    sim.world.offline = true;
+    assert_eq!(sim.converge(&doc), JobResult::Failed);
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::DependencyFailed));
+    assert!(facts.message.contains("package:pk0"), "{}", facts.message);
+    sim.world.offline = false;
+    sim.pass(61 * SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    assert_eq!(sim.world.units["a.service"].active_state, "active");
+    assert!(sim.finished.last().is_some_and(|(.., complete)| *complete));
+    sim.check();
+}
+
+#[test]
+fn a_unit_whose_package_somebody_else_installs_is_taken_up() {
+    for reads_first in [true, false] {
+        let (mut sim, doc) = unit_of_a_package();
+        let package = sim.world.packages.remove("pk0").unwrap();
+        // PackageKit has not said what it offers: there is nothing to be tried.
+        sim.world.packages.insert("pk0".into(), PackageFacts::default());
+        sim.follow();
+        assert_eq!(sim.converge(&doc), JobResult::Failed);
+        sim.pass(3600 * SECOND);
+        assert_eq!(sim.view.state.jobs_total, 1, "nothing is tried");
+        let install = |sim: &mut Sim| {
+            sim.world.packages.insert("pk0".into(), PackageFacts { installed: "2".to_owned(), ..package.clone() });
+        };
+        let reload = |sim: &mut Sim| sim.world.add_unit("a.service", "disabled", "inactive");
+        if reads_first {
+            reload(&mut sim);
+            sim.follow();
+            install(&mut sim);
+        } else {
+            install(&mut sim);
+            sim.follow();
+            reload(&mut sim);
+        }
+        sim.follow();
+        sim.pass(SECOND);
+        assert_eq!(sim.resource(&unit_a()).status, Status::InSync, "systemd read it first: {reads_first}");
+        sim.check();
+    }
+}
+
+/// A unit that no package of the document brought after all is taken up once it is there, as one that none was to bring.
+#[test]
+fn a_unit_that_its_package_did_not_bring_is_taken_up_when_it_comes() {
+    let (mut sim, doc) = unit_of_a_package();
+    sim.world.brings.clear();
+    assert_eq!(sim.converge(&doc), JobResult::Partial);
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::UnitNotFound));
+    sim.pass(3600 * SECOND);
+    assert_eq!(sim.view.state.jobs_total, 1, "nothing is tried");
+    sim.world.add_unit("a.service", "disabled", "inactive");
+    sim.follow();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync);
+    sim.check();
+}
+
+/// One package waits for another that cannot be had, and a unit for any of the two.
+#[test]
+fn a_unit_is_not_tried_while_its_package_is_held_up() {
+    let (mut sim, mut doc) = unit_of_a_package();
+    let first = doc.packages["pk0"].clone();
+    let common = Common { after: [ResourceId::package("pk1")].into(), ..Common::default() };
+    doc.packages.insert("pk0".into(), PackageSpec { common, ..first.clone() });
+    doc.packages.insert("pk1".into(), first);
+    assert_eq!(sim.converge(&doc), JobResult::Failed);
+    sim.pass(3600 * SECOND);
+    assert_eq!(sim.view.state.jobs_total, 1, "nothing is tried");
+    assert_eq!(sim.resource(&unit_a()).reason, Reason::DependencyFailed);
+    // Nor where a call asks for the unit alone.
+    let job = sim.core.reconcile(Some(unit_a()), Caller::default(), sim.now).unwrap();
+    sim.pump();
+    assert_eq!(sim.result(job), JobResult::Failed);
+    let facts = sim.resource(&unit_a());
+    assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::DependencyFailed));
+    assert!(facts.message.contains("package:pk0, which is not part of this job"), "{}", facts.message);
+    sim.world.add_package("pk1", "");
+    sim.follow();
+    sim.pass(SECOND);
+    assert_eq!(sim.resource(&unit_a()).status, Status::InSync, "{:?}", sim.resource(&unit_a()));
+    sim.check();
+}
+
 #[test]
 fn prune_removes_what_bears_the_mark_and_is_not_named_any_more() {
     let mut world = World::new(MACHINE);
