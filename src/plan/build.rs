@@ -198,7 +198,7 @@ impl Builder<'_> {
         if assessment.blocked.is_none() {
             assessment.blocked = before.failed.as_ref().map(|on| {
                 // What is part of this job was dealt with before.
-                let why = if self.ends.contains_key(on) { "cannot come to hold" } else { "is not part of this job" };
+                let why = if self.ends.contains_key(on) { "cannot come to hold" } else { "does not hold yet" };
                 (Reason::DependencyFailed, format!("waits for {on}, which {why}"))
             });
         }

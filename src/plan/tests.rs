@@ -76,12 +76,13 @@ fn plan_for(doc: &Document, world: &World) -> Plan {
     plan(&Desired::new(Arc::new(doc.clone())), &observe(world), &inventory(), None)
 }
 
-/// Carries a plan out step by step, as a job would: what waits for a failed step is not begun.
+/// Carries a plan out step by step, as a job would: what waits for a failed step is not begun, but for the one reload.
 fn carry_out(plan: &Plan, world: &mut World) -> BTreeMap<StepId, StepState> {
     let mut states: BTreeMap<StepId, StepState> = BTreeMap::new();
     for step in &plan.steps {
         assert!(step.after.iter().all(|earlier| *earlier < step.id), "{step:?} waits for a later step");
-        let ready = step.after.iter().all(|earlier| states[earlier] == StepState::Done);
+        let reload = matches!(step.action, Action::ReloadSystemd);
+        let ready = reload || step.after.iter().all(|earlier| states[earlier] == StepState::Done);
         let state = if step.blocked.is_some() || !ready { StepState::Blocked } else { world.apply(step).state };
         states.insert(step.id, state);
     }

@@ -348,7 +348,7 @@ fn a_unit_is_not_tried_while_its_package_is_held_up() {
     assert_eq!(sim.result(job), JobResult::Failed);
     let facts = sim.resource(&unit_a());
     assert_eq!((facts.status, facts.reason), (Status::Blocked, Reason::DependencyFailed));
-    assert!(facts.message.contains("package:pk0, which is not part of this job"), "{}", facts.message);
+    assert!(facts.message.contains("package:pk0, which does not hold yet"), "{}", facts.message);
     sim.world.add_package("pk1", "");
     sim.follow();
     sim.pass(SECOND);
