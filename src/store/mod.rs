@@ -15,7 +15,13 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fs::File, io::ErrorKind, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::ErrorKind,
+    path::PathBuf,
+    sync::Arc,
+};
 
 pub use error::StoreError;
 pub use layout::{FileContent, Source, sha256_hex};
@@ -59,6 +65,8 @@ pub struct Store {
     boot: String,
     /// All complete generations.
     metas: BTreeMap<u64, Meta>,
+    /// Those of which the disk may say another thing than `metas`, or not for sure the same: writing it failed.
+    unsure: BTreeSet<u64>,
     current: Option<Generation>,
     /// Higher than every number that was ever given out or lies on the disk.
     next_number: u64,
@@ -152,16 +160,19 @@ impl Store {
         let old = self.metas.get(&number).ok_or(StoreError::NotFound(number))?;
         let boot = if finished { self.boot.clone() } else { String::new() };
         let meta = Meta { result: result.to_owned(), finished, finished_boot: boot, ..old.clone() };
-        if meta == *old {
+        if meta == *old && !self.unsure.contains(&number) {
             return Ok(());
         }
         let folder = self.generations();
+        self.unsure.insert(number);
         layout::put_json(&*self.fs, &folder, &layout::meta(number), &meta)?;
+        self.fs.sync_dir(&folder).map_err(StoreError::io("sync", folder))?;
+        self.unsure.remove(&number);
         if let Some(text) = self.current.as_ref().filter(|current| current.info.number == number) {
             self.current = Some(self.generation(&meta, Arc::clone(&text.text)));
         }
         self.metas.insert(number, meta);
-        self.fs.sync_dir(&folder).map_err(StoreError::io("sync", folder))
+        Ok(())
     }
 
     /// The number that [`Store::next_job_id`] gives next, if it can.
@@ -317,6 +328,7 @@ impl Store {
                 }
             }
             self.metas.remove(&oldest);
+            self.unsure.remove(&oldest);
         }
     }
 }

@@ -42,6 +42,7 @@ impl Store {
             _lock: lock,
             boot,
             metas: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             current: None,
             next_number: 1,
             keep: GENERATIONS_KEPT,

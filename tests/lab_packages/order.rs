@@ -1,9 +1,11 @@
 //! What comes after packages.
 
-use op_dbus_testkit::path;
+use std::fs;
+
+use op_dbus_testkit::{STATE, path};
 use serde_json::json;
 
-use crate::fixture::{JOB, enter, plan, runs, stands, version};
+use crate::fixture::{FACE, JOB, enter, plan, runs, stands, version};
 
 #[test]
 fn a_unit_that_a_package_brings_is_planned_and_started() {
@@ -20,6 +22,25 @@ fn a_unit_that_a_package_brings_is_planned_and_started() {
     assert!(runs(&lab, "lab-service.service"));
     assert_eq!(lab.run(&["systemctl", "is-enabled", "lab-service.service"]), "enabled");
     assert_eq!(lab.set_desired_state(&document).1, "unchanged");
+}
+
+/// A unit that names no package waits for the one that brings it all the same.
+#[test]
+fn a_unit_whose_package_cannot_be_had_at_first_is_started_once_it_can() {
+    let Some(lab) = enter() else { return };
+    fs::rename("/srv/packages/lab-service_1.0_all.deb", "/srv/away.deb").unwrap();
+    let document = json!({
+        "packagekit": { "packages": { "lab-service": { "ensure": "installed" } } },
+        "systemd": { "units": { "lab-service.service": { "active_state": "active" } } },
+    });
+    // systemd read its unit files again, in vain.
+    assert_eq!(lab.set_desired_state(&document).1, "partial");
+    assert_eq!(stands(&lab, &path("package", "lab-service")).1, "DownloadFailed");
+    let unit = path("unit", "lab-service.service");
+    assert_eq!(stands(&lab, &unit), ("blocked".to_owned(), "DependencyFailed".to_owned()));
+    fs::rename("/srv/away.deb", "/srv/packages/lab-service_1.0_all.deb").unwrap();
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == true);
+    assert!(runs(&lab, "lab-service.service"));
 }
 
 #[test]

@@ -298,6 +298,21 @@ fn what_made_the_folders_may_have_failed() {
     }
 }
 
+/// A call that failed is made again, or another that takes it back: neither may be taken for done.
+#[test]
+fn a_result_that_could_not_be_noted_is_written_when_it_is_told_again() {
+    let result = |result| Op::Result { of_current: true, result, finished: false };
+    for second in ["done", ""] {
+        let add = Op::Add { text: "one".to_owned(), source: Source::Bus };
+        let script = [add, result("done"), result(second)];
+        for at in 0..operations(&script) {
+            for power in [None, Some(1 << 7), Some(3 << 7), Some(12_814_086_991_578_933_888)] {
+                Run::torture(&script, Fault::FailOnce(at), power);
+            }
+        }
+    }
+}
+
 /// What the state file last held is told by its generation until it is noted for sure; the generation is then pruned.
 #[test]
 fn what_the_state_file_held_outlives_its_generation() {
