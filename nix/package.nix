@@ -12,6 +12,7 @@ let
   # What a build leaves behind, and what changes without changing op-dbus.
   unwanted = [
     ".git"
+    "proptest-regressions"
     "result"
     "target"
   ];

@@ -98,7 +98,7 @@ fn unnamed(ids: &StringMap, named: &BTreeMap<String, Option<String>>) -> StringM
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(2000)))]
 
     /// Applying the plan reaches a fixpoint: soon a plan lists only what is blocked.
     #[test]

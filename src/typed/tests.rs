@@ -125,7 +125,7 @@ fn wire(value: &Variant<'_>) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(1024)))]
 
     #[test]
     fn any_value_goes_there_and_back((signature, value) in any_value()) {

@@ -246,7 +246,7 @@ async fn check(changes: &[Change]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(48)))]
 
     #[test]
     fn whoever_listens_knows_the_tree(changes in prop::collection::vec(change(), 0..60)) {

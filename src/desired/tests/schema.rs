@@ -330,7 +330,7 @@ fn change(document: &mut Value, place: Index, key: String, value: Value, how: u8
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(512)))]
 
     #[test]
     fn schema_and_decoder_have_one_verdict(

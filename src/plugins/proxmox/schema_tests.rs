@@ -100,7 +100,7 @@ fn differing(spec: &ContainerSpec, raw: &Raw) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(256)))]
 
     #[test]
     fn every_call_is_one_of_the_api_and_means_what_the_planner_means(

@@ -15,6 +15,7 @@ mod pve;
 mod pve_formats;
 mod pve_schema;
 mod signals;
+mod soak;
 mod step;
 pub mod systemd;
 
@@ -23,6 +24,7 @@ pub use machine::{DROP_INS, STATE_DIR, STATE_FILE, quoted};
 pub use pve::{Fault, NODE, Proof, Pve, TEMPLATE, TOKEN_FILE, TOKEN_ID, TOKEN_SECRET};
 pub use pve_schema::PveSchema;
 pub use signals::{Signal, Signals};
+pub use soak::cases;
 pub use step::Ended;
 
 use std::{

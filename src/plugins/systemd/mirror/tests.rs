@@ -245,7 +245,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(500)))]
 
     #[test]
     fn whatever_happens_the_model_ends_up_true(happenings in prop::collection::vec(happening(), 0..80)) {

@@ -57,7 +57,7 @@ fn slow_event() -> impl Strategy<Value = Slow> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(op_dbus_testkit::cases(400)))]
 
     /// Whatever happens on the way: once the backends are back and Reconcile was called, every job is over, the
     /// counters are right, and only what is blocked is out of sync.
