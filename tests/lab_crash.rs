@@ -225,6 +225,8 @@ fn a_full_disk_refuses_the_next_generation_and_leaves_the_last_one() {
     stands(&lab);
     // Work that needs no generation goes on.
     lab.run(&["systemctl", "stop", UNITS[0]]);
+    // systemd has answered systemctl before it tells everybody else.
+    lab.until(STATE, FACE, "InSync", |in_sync| *in_sync == false);
     let reply = lab.call(STATE, FACE, "Reconcile", &["a{sv}", "0"]);
     assert_eq!(lab.wait(reply[0].as_str().unwrap()), "done");
     // A crash on a full disk as well.
