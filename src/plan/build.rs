@@ -184,7 +184,7 @@ impl Builder<'_> {
 
     fn resource(&mut self, id: &ResourceId, assessment: Assessment, dependencies: &Dependencies) {
         let mut before = self.before(id, dependencies);
-        before.failed = before.failed.or_else(|| self.held_bringer(id, &assessment, dependencies));
+        before.failed = before.failed.or_else(|| self.held_bringer(&self.bringers(id, &assessment), dependencies));
         let ends = self.steps_of(id, assessment, &before);
         self.ends.insert(id.clone(), ends);
     }

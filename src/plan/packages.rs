@@ -213,10 +213,11 @@ pub fn awaited_packages(
     assessment: &Assessment,
     observed: &Observed,
     inventory: &Inventory,
-) -> BTreeSet<Name> {
+) -> BTreeSet<ResourceId> {
     let missing = id.kind == Kind::Unit && !assessment.present && assessment.blocked.is_none();
     let spec = doc.units.get(&id.name).filter(|_| missing && inventory.proxmox_unit(&id.name).is_none());
-    spec.map(|spec| bringers_of_unit(doc, spec, observed)).unwrap_or_default()
+    let bringers = spec.map(|spec| bringers_of_unit(doc, spec, observed)).unwrap_or_default();
+    bringers.into_iter().map(ResourceId::package).collect()
 }
 
 /// The packages of the document that may bring the file of a unit that is not there: those that it comes after, or any

@@ -65,7 +65,7 @@ pub struct Store {
     boot: String,
     /// All complete generations.
     metas: BTreeMap<u64, Meta>,
-    /// Those of which the disk may say another thing than `metas`, or not for sure the same: writing it failed.
+    /// Those of which the disk may say another thing than `metas`, or not for sure the same: a write or an fsync failed.
     unsure: BTreeSet<u64>,
     current: Option<Generation>,
     /// Higher than every number that was ever given out or lies on the disk.

@@ -137,6 +137,10 @@ impl Store {
             };
             self.quarantine(number, &torn);
         }
+        if !self.metas.is_empty() && self.fs.sync_dir(&folder).is_err() {
+            // What was named just before a crash may not be on the disk for sure.
+            self.unsure = self.metas.keys().copied().collect();
+        }
         Ok(())
     }
 
@@ -187,8 +191,7 @@ impl Store {
                 None
             }
         };
-        // It may have been given its name just before a crash. Until that name is on the disk for sure, the generation
-        // that tells the same is needed.
+        // As with generations: until its name is on the disk for sure, the generation that tells the same is needed.
         self.file_recorded = noted.is_none() || self.fs.sync_dir(&self.dir).is_ok();
         let as_of = noted.as_ref().map_or(0, |noted| noted.as_of);
         self.file = noted.map(|noted| noted.content);

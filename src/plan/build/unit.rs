@@ -10,21 +10,23 @@ use crate::{
 };
 
 impl Builder<'_> {
-    /// A package for want of which a unit cannot come: it is not there, and all that may bring it are held up themselves,
-    /// or are not part of this job.
+    /// What must bring a unit that is not there.
+    pub(super) fn bringers(&self, id: &ResourceId, assessment: &Assessment) -> BTreeSet<ResourceId> {
+        awaited_packages(self.doc, id, assessment, self.observed, self.inventory)
+    }
+
+    /// A package for want of which a unit cannot come: all that may bring it are held up themselves, or are not part of
+    /// this job.
     pub(super) fn held_bringer(
         &self,
-        id: &ResourceId,
-        assessment: &Assessment,
+        bringers: &BTreeSet<ResourceId>,
         dependencies: &Dependencies,
     ) -> Option<ResourceId> {
-        let bringers = awaited_packages(self.doc, id, assessment, self.observed, self.inventory);
         let held = |package: &ResourceId| {
             let failed = self.ends.get(package).is_some_and(|ends| ends.failed.is_some());
             failed || !dependencies.contains_key(package)
         };
-        let (held, free): (Vec<_>, Vec<_>) = bringers.into_iter().map(ResourceId::package).partition(held);
-        held.into_iter().next().filter(|_| free.is_empty())
+        bringers.first().filter(|_| bringers.iter().all(held)).cloned()
     }
 
     /// The steps on unit files, and the stops that must precede a mask. They come first and wait for nothing but the
@@ -35,7 +37,8 @@ impl Builder<'_> {
         if self.inventory.proxmox_unit(&id.name).is_some() {
             return;
         }
-        if assessment.blocked.is_some() || self.held_bringer(id, assessment, dependencies).is_some() {
+        let bringers = self.bringers(id, assessment);
+        if assessment.blocked.is_some() || self.held_bringer(&bringers, dependencies).is_some() {
             return;
         }
         let unit = self.acting_name(&id.name);
@@ -47,8 +50,7 @@ impl Builder<'_> {
             let Some(ends) = self.ends.get(package).filter(|ends| ends.failed.is_none()) else { return };
             after.extend(&ends.steps);
         }
-        let bringers = awaited_packages(self.doc, id, assessment, self.observed, self.inventory);
-        for ends in bringers.into_iter().filter_map(|package| self.ends.get(&ResourceId::package(package))) {
+        for ends in bringers.iter().filter_map(|package| self.ends.get(package)) {
             after.extend(&ends.steps);
         }
         if part.files.is_none() {

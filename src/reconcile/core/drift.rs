@@ -210,25 +210,26 @@ impl Core {
     /// came to hold while the job ran, or while its backend was away.)
     pub(super) fn release_held_up(&mut self) {
         let mut known = BTreeMap::new();
-        let freed: Vec<ResourceId> =
-            self.held_up.iter().filter(|held| self.may_be_tried(held, &mut known)).cloned().collect();
+        let is_free = |held: &&ResourceId| {
+            let assessment = || assess(&self.wanted.desired, held, &self.view.observed, &self.inventory);
+            self.all_before_hold(held, &mut known)
+                && (held.kind != Kind::Unit || self.awaited_package(held, &assessment()).is_none())
+        };
+        let freed: Vec<ResourceId> = self.held_up.iter().filter(is_free).cloned().collect();
         for held in freed {
             self.release(&held);
         }
     }
 
-    /// Whether nothing is left that something held up would wait for; `known` is what was found out on the way.
-    pub(super) fn may_be_tried<'c>(&'c self, held: &ResourceId, known: &mut BTreeMap<&'c ResourceId, bool>) -> bool {
-        let mut earlier = self.wanted.dependencies.get(held).into_iter().flatten();
-        let assessment = || assess(&self.wanted.desired, held, &self.view.observed, &self.inventory);
+    /// Whether all holds that something comes after; `known` is what was found out on the way.
+    pub(super) fn all_before_hold<'c>(&'c self, id: &ResourceId, known: &mut BTreeMap<&'c ResourceId, bool>) -> bool {
+        let mut earlier = self.wanted.dependencies.get(id).into_iter().flatten();
         earlier.all(|id| *known.entry(id).or_insert_with(|| self.holds(id)))
-            && (held.kind != Kind::Unit || self.awaited_package(held, &assessment()).is_none())
     }
 
     /// A package for want of which that unit is not there, if any.
-    pub(super) fn awaited_package(&self, id: &ResourceId, assessment: &Assessment) -> Option<Name> {
-        let (doc, observed) = (&self.wanted.desired, &self.view.observed);
-        awaited_packages(doc, id, assessment, observed, &self.inventory).into_iter().next()
+    pub(super) fn awaited_package(&self, id: &ResourceId, assessment: &Assessment) -> Option<ResourceId> {
+        awaited_packages(&self.wanted.desired, id, assessment, &self.view.observed, &self.inventory).pop_first()
     }
 
     /// Whether others may build on that resource: it is known to be as it should be, and nothing about it failed.

@@ -170,7 +170,7 @@ impl Core {
     fn settle_account(&mut self, id: &ResourceId, run: &Run, complete: bool, assessment: &Assessment) {
         let generation = self.wanted.generation;
         let subject = Subject::Resource(id.clone());
-        let failed = run
+        let mut failed = run
             .about(&subject)
             .find(|(_, step)| matches!(step.state, StepState::Failed | StepState::Blocked))
             .map(|(step, run)| {
@@ -184,16 +184,13 @@ impl Core {
                 let standing = planned || (same && !run.retry);
                 (status, run.reason, run.message.clone(), run.retry, standing)
             });
-        // It is not there because its package did not come.
-        let awaited = self.awaited_package(id, assessment);
-        let failed = failed.map(|failed| match awaited.filter(|_| failed.1 == Reason::UnitNotFound) {
-            Some(package) => {
-                let on = ResourceId::package(package);
-                let message = format!("waits for {on}, which did not come to hold");
-                (Status::Blocked, Reason::DependencyFailed, message, failed.3, false)
-            }
-            None => failed,
-        });
+        if let Some(failed) = failed.as_mut().filter(|(_, reason, ..)| *reason == Reason::UnitNotFound)
+            && let Some(package) = self.awaited_package(id, assessment)
+        {
+            // It is not there because its package did not come.
+            let message = format!("waits for {package}, which did not come to hold");
+            *failed = (Status::Blocked, Reason::DependencyFailed, message, failed.3, false);
+        }
         self.due.remove(id);
         self.held_up.remove(id);
         let Some(track) = self.tracks.get_mut(id) else { return };

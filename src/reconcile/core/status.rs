@@ -70,7 +70,9 @@ impl Core {
             self.achieved(id);
             (Status::InSync, Reason::None, String::new())
         } else {
-            if id.kind == Kind::Unit && self.held_up.contains(id) && self.may_be_tried(id, &mut BTreeMap::new()) {
+            let waited = id.kind == Kind::Unit && self.held_up.contains(id);
+            let comes = || self.awaited_package(id, &assessment).is_none();
+            if waited && comes() && self.all_before_hold(id, &mut BTreeMap::new()) {
                 // The package has come that it waited for, and nothing else tells.
                 self.release(id);
             }

@@ -302,9 +302,10 @@ fn what_made_the_folders_may_have_failed() {
 #[test]
 fn a_result_that_could_not_be_noted_is_written_when_it_is_told_again() {
     let result = |result| Op::Result { of_current: true, result, finished: false };
-    for second in ["done", ""] {
-        let add = Op::Add { text: "one".to_owned(), source: Source::Bus };
-        let script = [add, result("done"), result(second)];
+    let again = [vec![result("done")], vec![result("")], vec![Op::Reopen, result("done")]];
+    for again in again {
+        let mut script = vec![Op::Add { text: "one".to_owned(), source: Source::Bus }, result("done")];
+        script.extend(again);
         for at in 0..operations(&script) {
             for power in [None, Some(1 << 7), Some(3 << 7), Some(12_814_086_991_578_933_888)] {
                 Run::torture(&script, Fault::FailOnce(at), power);
